@@ -1,0 +1,215 @@
+"""The 11 augmentation parameters: names, units and order, their records and statistics.
+
+Source: STAR (arXiv 2510.27222), whose released program records these numbers for every view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Parameter(IntEnum):
+    """Column of each augmentation parameter in a parameter vector.
+
+    Example:
+        >>> params = torch.zeros(4, len(Parameter))
+        >>> params[:, Parameter.HUE].shape
+        torch.Size([4])
+        >>> [p.label for p in Parameter][:2], Parameter.HUE.unit
+        (['crop top', 'crop left'], 'turns')
+    """
+
+    unit: str
+
+    def __new__(cls, column: int, unit: str) -> Parameter:
+        """Make a member that is its column and knows its unit."""
+        member = int.__new__(cls, column)
+        member._value_ = column
+        member.unit = unit
+        return member
+
+    CROP_TOP = 0, "pixels"
+    CROP_LEFT = 1, "pixels"
+    CROP_HEIGHT = 2, "pixels"
+    CROP_WIDTH = 3, "pixels"
+    FLIP = 4, "0 or 1"
+    BRIGHTNESS = 5, "factor"
+    CONTRAST = 6, "factor"
+    SATURATION = 7, "factor"
+    HUE = 8, "turns"
+    GRAYSCALE = 9, "0 or 1"
+    BLUR_SIGMA = 10, "pixels"
+
+    @property
+    def label(self) -> str:
+        """The name as a reader would write it, such as ``"crop top"``."""
+        return self.name.lower().replace("_", " ")
+
+
+class ColorOperation(IntEnum):
+    """The four operations of colour jitter, which a view applies in an order of its own."""
+
+    BRIGHTNESS = 0
+    CONTRAST = 1
+    SATURATION = 2
+    HUE = 3
+
+
+class AugmentationRecord(NamedTuple):
+    """What was done to an image to make one view: enough to do it again.
+
+    Crops are in pixels of the source image, the hue shift in turns of the colour circle, the blur
+    in pixels of the view. An operation that was not drawn holds the value that changes nothing:
+    a factor of 1, a shift or sigma of 0.
+
+    Example:
+        >>> record = AugmentationRecord(0, 8, 64, 48, flip=True)
+        >>> record.vector()[Parameter.CROP_LEFT].item()
+        8.0
+    """
+
+    crop_top: int
+    crop_left: int
+    crop_height: int
+    crop_width: int
+    flip: bool = False
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    grayscale: bool = False
+    blur_sigma: float = 0.0
+    color_order: tuple[ColorOperation, ...] = tuple(ColorOperation)
+
+    def vector(self) -> Tensor:
+        """The 11 parameters in the order of :class:`Parameter`: float32, shape (11,).
+
+        Raises:
+            ValueError: If a parameter is not finite.
+        """
+        values = self[: len(Parameter)]
+        if not all(map(math.isfinite, values)):  # type: ignore[arg-type]
+            bad = {p.label: v for p, v in zip(Parameter, values, strict=True) if not math.isfinite(v)}  # type: ignore[arg-type]
+            raise ValueError(f"record: expected finite parameters, got {bad}")
+        return torch.tensor(values, dtype=torch.float32)
+
+
+class STARViews(NamedTuple):
+    """An image without random augmentation, its augmented views and what made them.
+
+    PyTorch's default collate makes one of a list of them, with a leading batch dimension, and a
+    ``DataLoader(pin_memory=True)`` pins it.
+
+    Attributes:
+        original: The image resized, centre-cropped and normalised, (3, S, S) or (B, 3, S, S).
+        views: The augmented views, each of the same shape.
+        params: The raw, unstandardised parameters of each view, (11,) or (B, 11).
+    """
+
+    original: Tensor
+    views: Sequence[Tensor]
+    params: Sequence[Tensor]
+
+    def to(self, *args: Any, **kwargs: Any) -> STARViews:
+        """Move every tensor, as ``Tensor.to`` does; ``params`` change device but not dtype.
+
+        Example:
+            >>> image, vector = torch.rand(3, 8, 8), torch.zeros(11)
+            >>> views = STARViews(image, (image, image), (vector, vector))
+            >>> views.to("cpu", non_blocking=True).original.shape
+            torch.Size([3, 8, 8])
+        """
+        original = self.original.to(*args, **kwargs)
+        non_blocking = kwargs.get("non_blocking", False)
+        return STARViews(
+            original,
+            tuple(view.to(*args, **kwargs) for view in self.views),
+            tuple(p.to(original.device, non_blocking=non_blocking) for p in self.params),
+        )
+
+
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each augmentation parameter, in its own unit."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+# Of the authors' pretraining runs; ImageNet100's crops are those of images of varying size.
+STATISTICS = {
+    "stl10": Statistics(
+        mean=(
+            *(13.0968, 13.1474, 69.8042, 69.7284, 0.4986),
+            *(1.0016941, 0.99847072, 0.99962264, -0.000090546833, 0.2066, 0.53592795),
+        ),
+        std=(
+            *(11.503563, 11.360162, 14.589053, 14.54193, 0.49999804),
+            *(0.20763062, 0.20504521, 0.20646675, 0.05180895, 0.40486595, 0.65823567),
+        ),
+    ),
+    "imagenet100": Statistics(
+        mean=(
+            *(55.96519, 85.8532, 292.3404, 298.526, 0.50069067),
+            *(1.0005505, 1.0010018, 1.0004101, 0.00011400196, 0.20029363, 0.5294427),
+        ),
+        std=(
+            *(65.29286, 87.91453, 133.99657, 141.05266, 0.49999952),
+            *(0.20643362, 0.20659508, 0.20603292, 0.05166076, 0.40022006, 0.65506816),
+        ),
+    ),
+}
+
+
+class RecordSampler(Protocol):
+    """Whatever draws records for an image of a given size: a view transform, for one."""
+
+    def sample(self, image: tuple[int, int], /) -> AugmentationRecord:
+        """Draw a record for an image of this (height, width)."""
+        ...
+
+
+def estimate_statistics(
+    transform: RecordSampler,
+    image_sizes: Sequence[tuple[int, int]],
+    num_samples: int = 20_000,
+    seed: int = 0,
+) -> Statistics:
+    """Estimate the parameters' mean and standard deviation by drawing records only.
+
+    No image is read, and the state of torch's generator is left as it was. A parameter that
+    never varies gets a standard deviation of 1, so that it standardises to 0.
+
+    Args:
+        transform: What draws the records, such as ``star_head.adapters.lightly.STARTransform``.
+        image_sizes: (height, width) of the data set's images in pixels, or of a sample of them;
+            one pair where all have one size.
+        num_samples: Number of records; they are spread evenly over ``image_sizes``.
+        seed: Of the draws.
+
+    Returns:
+        The statistics that ``STARProjectionHead(statistics=...)`` takes.
+
+    Raises:
+        ValueError: If ``image_sizes`` is empty or ``num_samples`` is less than 2.
+    """
+    if not image_sizes:
+        raise ValueError("image_sizes: expected at least one (height, width), got none")
+    if num_samples < 2:
+        raise ValueError(f"num_samples: expected at least 2, got {num_samples}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vectors = torch.stack(
+            [
+                transform.sample(image_sizes[i % len(image_sizes)]).vector()
+                for i in range(num_samples)
+            ]
+        ).double()
+    std, mean = torch.std_mean(vectors, dim=0)
+    constant = (vectors == vectors[0]).all(dim=0)
+    return Statistics(mean.tolist(), std.masked_fill(constant, 1.0).tolist())
