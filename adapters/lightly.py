@@ -1,0 +1,318 @@
+"""Views for lightly pipelines that record how they were made. Needs ``star-head[lightly]``."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews
+
+from ._blur import GaussianBlur
+from ._images import to_rgb
+
+try:
+    from lightly.transforms.utils import IMAGENET_NORMALIZE
+    from PIL import Image, ImageFilter
+except ImportError as error:
+    raise ImportError(
+        'star_head.adapters.lightly needs lightly: pip install "star-head[lightly]"'
+    ) from error
+
+STL10_NORMALIZE = {"mean": [0.43, 0.42, 0.39], "std": [0.27, 0.26, 0.27]}
+"""Pixel mean and standard deviation of the paper's STL10 runs, in lightly's form."""
+
+_RATIO = (3 / 4, 4 / 3)
+_CROP_ATTEMPTS = 10
+# Two numbers an attempt, two for the place; twelve for everything else.
+_DRAWS = 2 * _CROP_ATTEMPTS + 14
+_HUE_CIRCLE = [value % 256 for value in range(512)]
+
+
+class STARViewTransform:
+    """Makes one augmented view and records the 11 parameters that made it.
+
+    Crop, flip, colour jitter, grayscale and blur, arguments named as lightly's
+    ``SimCLRViewTransform`` names them, defaults as the paper sets them. A view is always
+    ``apply(image, sample(image))``: a record can be kept, looked at and applied again, and gives
+    the same view bit for bit. All randomness is one draw a view from torch's global generator.
+
+    Operations follow torchvision's formulas on PIL images, the four colour operations in an order
+    drawn for each view. The blur is the paper's: a Gaussian cut off at a tenth of the view's size
+    (9 pixels at 96, 23 at 224), applied in floating point.
+
+    Args:
+        input_size: Side S of the views in pixels.
+        cj_prob: Probability of colour jitter.
+        cj_strength: What the four colour strengths are multiplied by; 0.5 gives the paper's
+            0.4, 0.4, 0.4, 0.1.
+        cj_bright: Brightness factors are uniform in 1 +- this strength, not below 0.
+        cj_contrast: Likewise contrast.
+        cj_sat: Likewise saturation.
+        cj_hue: Hue shifts are uniform in +- this strength, in turns.
+        min_scale: Smallest area of a crop relative to the image's.
+        random_gray_scale: Probability of grayscale.
+        gaussian_blur: Probability of blur.
+        sigmas: Range of the blur's standard deviation in pixels of the view.
+        vf_prob: Vertical flips are not among the 11 parameters: 0.
+        hf_prob: Probability of a horizontal flip.
+        rr_prob: Rotations are not among the 11 parameters: 0.
+        rr_degrees: ``None``, for the same reason.
+        normalize: ``{"mean": ..., "std": ...}`` of the pixels in [0, 1], three numbers each;
+            ``None`` leaves them in [0, 1].
+        blur: ``"kernel"`` for the paper's truncated kernel, or ``"pillow"`` for the approximation
+            by three box filters that lightly uses. The kernel is the default since it is what the
+            parameter means and what a batched path can reproduce; it takes half Pillow's time at
+            96 pixels and as long at 224.
+
+    Raises:
+        ValueError: If an argument is out of range or asks for what the 11 parameters can't hold.
+
+    Example:
+        >>> transform = STARViewTransform(input_size=32)
+        >>> image = torch.randint(256, (3, 48, 64), dtype=torch.uint8)
+        >>> record = transform.sample(image)
+        >>> torch.equal(transform.apply(image, record), transform.apply(image, record))
+        True
+        >>> view, params = transform(image)
+        >>> view.shape, params.shape
+        (torch.Size([3, 32, 32]), torch.Size([11]))
+    """
+
+    def __init__(
+        self,
+        input_size: int = 224,
+        cj_prob: float = 0.8,
+        cj_strength: float = 0.5,
+        cj_bright: float = 0.8,
+        cj_contrast: float = 0.8,
+        cj_sat: float = 0.8,
+        cj_hue: float = 0.2,
+        min_scale: float = 0.2,
+        random_gray_scale: float = 0.2,
+        gaussian_blur: float = 0.5,
+        sigmas: tuple[float, float] = (0.1, 2.0),
+        vf_prob: float = 0.0,
+        hf_prob: float = 0.5,
+        rr_prob: float = 0.0,
+        rr_degrees: float | tuple[float, float] | None = None,
+        normalize: Mapping[str, Sequence[float]] | None = IMAGENET_NORMALIZE,
+        blur: Literal["kernel", "pillow"] = "kernel",
+    ) -> None:
+        if vf_prob:
+            raise ValueError(f"vf_prob: vertical flips can't be recorded; expected 0, got {vf_prob}")
+        if rr_prob or rr_degrees is not None:
+            raise ValueError(
+                f"rr_prob, rr_degrees: rotations can't be recorded; expected 0 and None, "
+                f"got {rr_prob} and {rr_degrees}"
+            )
+        probabilities = {
+            "cj_prob": cj_prob,
+            "random_gray_scale": random_gray_scale,
+            "gaussian_blur": gaussian_blur,
+            "hf_prob": hf_prob,
+        }
+        for name, value in probabilities.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: expected a probability, got {value}")
+        if input_size < 2:
+            raise ValueError(f"input_size: expected at least 2 pixels, got {input_size}")
+        if not 0 < min_scale <= 1:
+            raise ValueError(f"min_scale: expected a share in (0, 1], got {min_scale}")
+        if not 0 < sigmas[0] <= sigmas[1]:
+            raise ValueError(f"sigmas: expected 0 < smallest <= largest, got {sigmas}")
+        strengths = [cj_strength * cj for cj in (cj_bright, cj_contrast, cj_sat, cj_hue)]
+        if min(strengths) < 0 or strengths[3] > 0.5:
+            raise ValueError(
+                f"cj_strength: expected strengths of at least 0 and a hue within 0.5 turns, got "
+                f"{cj_strength} times {(cj_bright, cj_contrast, cj_sat, cj_hue)}"
+            )
+        if blur not in ("kernel", "pillow"):
+            raise ValueError(f"blur: expected 'kernel' or 'pillow', got {blur!r}")
+        self.input_size = input_size
+        self.cj_prob = cj_prob
+        self.factor_ranges = [(max(0.0, 1 - s), 1 + s) for s in strengths[:3]]
+        self.max_hue = strengths[3]
+        self.min_scale = min_scale
+        self.random_gray_scale = random_gray_scale
+        self.gaussian_blur = gaussian_blur
+        self.sigmas = sigmas
+        self.hf_prob = hf_prob
+        self.blur = blur
+        self._blur = GaussianBlur(input_size, kernel_size=input_size // 10 | 1)
+        mean, std = (
+            torch.tensor(normalize[key] if normalize else default).view(3, 1, 1)
+            for key, default in (("mean", [0.0] * 3), ("std", [1.0] * 3))
+        )
+        # (v / 255 - mean) / std as one product and one difference.
+        self._scale = 1 / (255 * std)
+        self._shift = mean / std
+
+    def __call__(self, image: Image.Image | Tensor) -> tuple[Tensor, Tensor]:
+        """Make a random view: the view (3, S, S) and its raw parameters (11,)."""
+        image = to_rgb(image)
+        record = self.sample(image)
+        return self._apply(image, record), record.vector()
+
+    def sample(self, image: Image.Image | Tensor | tuple[int, int]) -> AugmentationRecord:
+        """Draw a record for an image, of which only the size is looked at.
+
+        Args:
+            image: A PIL image, a (C, H, W) tensor, or its (height, width) in pixels.
+        """
+        if isinstance(image, tuple):
+            height, width = image
+        elif isinstance(image, Tensor):
+            height, width = image.shape[-2:]
+        else:
+            width, height = image.size
+        if min(height, width) < 2:
+            raise ValueError(
+                f"image: expected sides of at least 2 pixels to crop from, "
+                f"got height {height}, width {width}"
+            )
+        draw = iter(torch.rand(_DRAWS).tolist())
+        crop = self._sample_crop(height, width, draw)
+        flip = next(draw) < self.hf_prob
+        factors, hue = [1.0, 1.0, 1.0], 0.0
+        order = tuple(ColorOperation)
+        if next(draw) < self.cj_prob:
+            factors = [low + (high - low) * next(draw) for low, high in self.factor_ranges]
+            hue = self.max_hue * (2 * next(draw) - 1)
+            order = tuple(sorted(ColorOperation, key=[next(draw) for _ in order].__getitem__))
+        grayscale = next(draw) < self.random_gray_scale
+        sigma = 0.0
+        if next(draw) < self.gaussian_blur:
+            sigma = self.sigmas[0] + (self.sigmas[1] - self.sigmas[0]) * next(draw)
+        return AugmentationRecord(*crop, flip, *factors, hue, grayscale, sigma, order)
+
+    def _sample_crop(
+        self, height: int, width: int, draw: Iterator[float]
+    ) -> tuple[int, int, int, int]:
+        """Torchvision's random resized crop: (top, left, height, width)."""
+        log_ratio = tuple(map(math.log, _RATIO))
+        for _ in range(_CROP_ATTEMPTS):
+            area = height * width * (self.min_scale + (1 - self.min_scale) * next(draw))
+            ratio = math.exp(log_ratio[0] + (log_ratio[1] - log_ratio[0]) * next(draw))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                return int(next(draw) * (height - h + 1)), int(next(draw) * (width - w + 1)), h, w
+        ratio = min(max(width / height, _RATIO[0]), _RATIO[1])
+        w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def apply(self, image: Image.Image | Tensor, record: AugmentationRecord) -> Tensor:
+        """Make the view that a record describes.
+
+        Args:
+            image: The image that the record was drawn for: PIL of any mode, or uint8 (C, H, W).
+            record: From :meth:`sample`.
+
+        Returns:
+            The view, float32 (3, S, S).
+
+        Raises:
+            ValueError: If the record's crop does not lie inside the image.
+        """
+        image = to_rgb(image)
+        top, left, height, width = record[:4]
+        inside = top + height <= image.height and left + width <= image.width
+        if not inside or min(top, left) < 0 or min(height, width) < 1:
+            raise ValueError(
+                f"record: expected a crop inside the image of height {image.height} and width "
+                f"{image.width}, got top {top}, left {left}, height {height}, width {width}"
+            )
+        return self._apply(image, record)
+
+    def _apply(self, image: Image.Image, record: AugmentationRecord) -> Tensor:
+        top, left, height, width = record[:4]
+        image = image.crop((left, top, left + width, top + height))
+        image = image.resize((self.input_size, self.input_size), Image.Resampling.BILINEAR)
+        if record.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        for operation in record.color_order:
+            image = _COLOR_OPERATIONS[operation](image, record)
+        if record.grayscale:
+            image = image.convert("L").convert("RGB")
+        if not record.blur_sigma:
+            return self._to_tensor(image)
+        if self.blur == "pillow":
+            return self._to_tensor(image.filter(ImageFilter.GaussianBlur(record.blur_sigma)))
+        # Blur and normalisation are both affine and the kernel sums to 1: their order is free.
+        return self._blur(self._to_tensor(image), record.blur_sigma)
+
+    def _to_tensor(self, image: Image.Image) -> Tensor:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        return pixels.mul_(self._scale).sub_(self._shift)
+
+
+class STARTransform(STARViewTransform):
+    """Makes what STAR trains on: the original, two augmented views and their parameters.
+
+    The original is the image without random augmentation: its shorter side resized to S, the
+    centre cut out, normalised. Takes the arguments of :class:`STARViewTransform`. PyTorch's
+    default collate batches what it returns.
+
+    Example:
+        >>> transform = STARTransform(input_size=32)
+        >>> views = transform(torch.randint(256, (3, 48, 64), dtype=torch.uint8))
+        >>> views.original.shape, len(views.views), views.params[0].shape
+        (torch.Size([3, 32, 32]), 2, torch.Size([11]))
+    """
+
+    def __call__(self, image: Image.Image | Tensor) -> STARViews:  # type: ignore[override]
+        """Make the original and two random views of it."""
+        image = to_rgb(image)
+        (view1, params1), (view2, params2) = super().__call__(image), super().__call__(image)
+        return STARViews(self.original(image), (view1, view2), (params1, params2))
+
+    def original(self, image: Image.Image | Tensor) -> Tensor:
+        """The image resized, centre-cropped and normalised: float32 (3, S, S)."""
+        image = to_rgb(image)
+        size, short = self.input_size, min(image.size)
+        if short != size:
+            width, height = (size * side // short for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        if image.size != (size, size):
+            left, top = (round((side - size) / 2) for side in image.size)
+            image = image.crop((left, top, left + size, top + size))
+        return self._to_tensor(image)
+
+
+def _brightness(image: Image.Image, record: AugmentationRecord) -> Image.Image:
+    if record.brightness == 1:
+        return image
+    return Image.blend(Image.new("RGB", image.size), image, record.brightness)
+
+
+def _contrast(image: Image.Image, record: AugmentationRecord) -> Image.Image:
+    if record.contrast == 1:
+        return image
+    mean = int(np.asarray(image.convert("L")).mean() + 0.5)
+    return Image.blend(Image.new("RGB", image.size, (mean,) * 3), image, record.contrast)
+
+
+def _saturation(image: Image.Image, record: AugmentationRecord) -> Image.Image:
+    if record.saturation == 1:
+        return image
+    return Image.blend(image.convert("L").convert("RGB"), image, record.saturation)
+
+
+def _hue(image: Image.Image, record: AugmentationRecord) -> Image.Image:
+    shift = int(record.hue * 255) % 256
+    if shift == 0:
+        return image
+    hue, saturation, value = image.convert("HSV").split()
+    hue = hue.point(_HUE_CIRCLE[shift : shift + 256])
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+
+
+_COLOR_OPERATIONS = {
+    ColorOperation.BRIGHTNESS: _brightness,
+    ColorOperation.CONTRAST: _contrast,
+    ColorOperation.SATURATION: _saturation,
+    ColorOperation.HUE: _hue,
+}

@@ -1,0 +1,25 @@
+"""Gathering a batch from all processes, with gradients."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import _functional_collectives as collectives
+
+
+def world_size() -> int:
+    """Number of processes; 1 where torch.distributed is not running."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Index of this process; 0 where torch.distributed is not running."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Stack the (n, ...) tensors of W processes to (W n, ...), in order of rank.
+
+    The backward pass sums every process's gradient for the rows gathered here. All processes must
+    give the same n. ``torch.compile`` traces it.
+    """
+    return collectives.all_gather_tensor_autograd(tensor.contiguous(), 0, dist.group.WORLD)

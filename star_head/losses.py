@@ -1,0 +1,242 @@
+"""NT-Xent, and STAR's loss: an invariant and an equivariant part.
+
+Sources: SimCLR (arXiv 2002.05709) for NT-Xent; STAR (arXiv 2510.27222) for the sum.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from star_head._checks import check_matrix
+from star_head._gather import gather, rank, world_size
+from star_head.head import STAREmbeddings
+
+# Rows of the similarity matrix held at a time: small enough to stay in cache, large enough to
+# keep the matrix products busy.
+_BLOCK_ROWS = 256
+
+
+class _InfoNCE(torch.autograd.Function):
+    """Mean over anchors of -log softmax_j(u_i . c_j / t) at the positive, j not the anchor itself.
+
+    Works through blocks of anchors and forms the gradient in the forward pass, where each block's
+    softmax is at hand, so that no (anchors x candidates) matrix outlives its block.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: Tensor,  # (a, d), unit length
+        candidates: Tensor,  # (c, d), unit length
+        own: Tensor,  # (a,), each anchor's own index among the candidates
+        positive: Tensor,  # (a,), its positive's
+        temperature: float,
+        with_gradient: bool,
+    ) -> Tensor:
+        loss = anchors.new_zeros(())
+        grad_anchors = torch.empty_like(anchors)
+        grad_candidates = torch.zeros_like(candidates)
+        for block in range(0, len(anchors), _BLOCK_ROWS):
+            rows = slice(block, block + _BLOCK_ROWS)
+            # l_ij = u_i . c_j / t
+            logits = torch.mm(anchors[rows] / temperature, candidates.t())
+            logits.scatter_(1, own[rows, None], -math.inf)
+            log_sum = logits.logsumexp(dim=1, keepdim=True)
+            at_positive = logits.gather(1, positive[rows, None])
+            loss += (log_sum - at_positive).sum()
+            if with_gradient:
+                # dL/dl_ij = softmax_ij - [j is i's positive]
+                grad = logits.sub_(log_sum).exp_()
+                grad.scatter_add_(1, positive[rows, None], grad.new_full((len(grad), 1), -1.0))
+                torch.mm(grad, candidates, out=grad_anchors[rows])
+                grad_candidates.addmm_(grad.t(), anchors[rows])
+        if with_gradient:
+            scale = 1 / (temperature * len(anchors))
+            ctx.save_for_backward(grad_anchors.mul_(scale), grad_candidates.mul_(scale))
+        return loss / len(anchors)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_anchors, grad_candidates = ctx.saved_tensors
+        return grad_anchors * grad_output, grad_candidates * grad_output, None, None, None, None
+
+
+class NTXentLoss(nn.Module):
+    """Normalised temperature-scaled cross-entropy of SimCLR, equal to lightly's.
+
+    For 2n unit vectors u, n from each side: the mean over i of
+    -log(exp(u_i . u_p(i) / t) / sum_{j != i} exp(u_i . u_j / t)), p(i) being i's counterpart.
+
+    Similarities are computed in float32 or better, also under autocast. Memory grows with n, not
+    with its square: the similarity matrix is never held whole. The gradient itself cannot be
+    differentiated again.
+
+    Args:
+        temperature: t, greater than 0.
+        gather_distributed: Compare with the samples of all processes. Each process averages over
+            its own anchors and gradients flow back to the process that they belong to: W times
+            those of the loss over the whole batch, so that averaging over W processes, as
+            DistributedDataParallel does, gives exactly the whole batch's parameter gradients.
+            Every process must bring the same number of samples.
+
+    Raises:
+        ValueError: If ``temperature`` is not a positive number.
+
+    Example:
+        >>> loss = NTXentLoss(temperature=0.2)
+        >>> loss(torch.randn(8, 16), torch.randn(8, 16)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, temperature: float = 0.5, gather_distributed: bool = False) -> None:
+        super().__init__()
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ValueError(f"temperature: expected a positive number, got {temperature}")
+        self.temperature = temperature
+        self.gather_distributed = gather_distributed
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """Compare n samples' embeddings with their counterparts.
+
+        Args:
+            out0: (n, d).
+            out1: (n, d); row i is the counterpart of ``out0``'s row i.
+
+        Returns:
+            The loss, a scalar.
+
+        Raises:
+            ValueError: If the shapes differ or there are fewer than two samples to compare.
+        """
+        check_matrix("out0", out0)
+        check_matrix("out1", out1)
+        if out0.shape != out1.shape:
+            raise ValueError(
+                f"out1: expected the shape of out0, {tuple(out0.shape)}, got {tuple(out1.shape)}"
+            )
+        gathering = self.gather_distributed and world_size() > 1
+        n = len(out0)
+        if n < 1 or (n < 2 and not gathering):
+            raise ValueError(f"out0: expected at least 2 samples to compare, got {n}")
+        dtype = torch.promote_types(out0.dtype, torch.float32)
+        with torch.autocast(out0.device.type, enabled=False):
+            u0, u1 = (F.normalize(z.to(dtype), dim=1) for z in (out0, out1))
+            anchors = torch.cat([u0, u1])
+            candidates = torch.cat([gather(u) if gathering else u for u in (u0, u1)])
+            first = torch.arange(n, device=out0.device) + (n * rank() if gathering else 0)
+            second = first + len(candidates) // 2
+            own, positive = torch.cat([first, second]), torch.cat([second, first])
+            with_gradient = torch.is_grad_enabled() and anchors.requires_grad
+            loss: Tensor = _InfoNCE.apply(
+                anchors, candidates, own, positive, self.temperature, with_gradient
+            )
+        return loss
+
+    def extra_repr(self) -> str:
+        """The settings, for printing."""
+        return f"temperature={self.temperature}, gather_distributed={self.gather_distributed}"
+
+
+class STARLossTerms(NamedTuple):
+    """STAR's loss and its parts, scalars.
+
+    Attributes:
+        total: What is minimised.
+        invariant: L_inv.
+        equivariant: L_eq, unweighted, or ``None`` from a head without an equivariant task.
+    """
+
+    total: Tensor
+    invariant: Tensor
+    equivariant: Tensor | None
+
+
+class STARLoss(nn.Module):
+    """STAR's loss: L = L_inv + lambda L_eq.
+
+    L_inv compares the two views' invariant embeddings, n pairs; L_eq compares the views'
+    equivariant embeddings with those predicted for them, 2n pairs.
+
+    Args:
+        temperature: Of both NT-Xent losses.
+        equivariant_weight: lambda, not negative.
+        gather_distributed: As :class:`NTXentLoss` takes it.
+        invariant_loss: In place of NT-Xent, any module on two (n, d) tensors.
+        equivariant_loss: In place of NT-Xent, any module on two (2n, d) tensors.
+
+    Raises:
+        ValueError: If ``temperature`` or ``equivariant_weight`` is out of range.
+
+    Example:
+        >>> z1, z2 = (STAREmbeddings(torch.randn(8, 16), torch.randn(8, 16)) for _ in range(2))
+        >>> terms = STARLoss()(z1, z2, torch.randn(8, 16), torch.randn(8, 16))
+        >>> bool(terms.total == terms.invariant + terms.equivariant)
+        True
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.2,
+        equivariant_weight: float = 1.0,
+        gather_distributed: bool = False,
+        invariant_loss: nn.Module | None = None,
+        equivariant_loss: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if not (equivariant_weight >= 0 and math.isfinite(equivariant_weight)):
+            raise ValueError(
+                f"equivariant_weight: expected a number of at least 0, got {equivariant_weight}"
+            )
+        self.equivariant_weight = equivariant_weight
+        self.invariant_loss = invariant_loss or NTXentLoss(temperature, gather_distributed)
+        self.equivariant_loss = equivariant_loss or NTXentLoss(temperature, gather_distributed)
+
+    def forward(
+        self,
+        z1: STAREmbeddings,
+        z2: STAREmbeddings,
+        predicted1: Tensor | None = None,
+        predicted2: Tensor | None = None,
+    ) -> STARLossTerms:
+        """Compare two views' embeddings with each other and with the predictions.
+
+        Args:
+            z1: The first views' embeddings, (n, d) each.
+            z2: The second views'.
+            predicted1: The first views' predicted equivariant embeddings, (n, d); ``None`` only
+                where the embeddings have no equivariant part.
+            predicted2: The second views'.
+
+        Returns:
+            The loss and its parts.
+
+        Raises:
+            ValueError: If the number of predictions differs from that of the equivariant
+                embeddings, or a shape does not fit.
+        """
+        invariant = self.invariant_loss(z1.invariant, z2.invariant)
+        equivariant = [z.equivariant for z in (z1, z2) if z.equivariant is not None]
+        predicted = [p for p in (predicted1, predicted2) if p is not None]
+        if len(predicted) != len(equivariant):
+            raise ValueError(
+                f"predicted: expected one for each equivariant embedding, {len(equivariant)}, "
+                f"got {len(predicted)}"
+            )
+        if not equivariant:
+            return STARLossTerms(invariant, invariant, None)
+        for i, (prediction, embedding) in enumerate(zip(predicted, equivariant, strict=True), 1):
+            if prediction.shape != embedding.shape:
+                raise ValueError(
+                    f"predicted{i}: expected the shape of the equivariant embedding, "
+                    f"{tuple(embedding.shape)}, got {tuple(prediction.shape)}"
+                )
+        loss = self.equivariant_loss(torch.cat(equivariant), torch.cat(predicted))
+        return STARLossTerms(invariant + self.equivariant_weight * loss, invariant, loss)
+
+    def extra_repr(self) -> str:
+        """The weight, for printing."""
+        return f"equivariant_weight={self.equivariant_weight}"

@@ -1,0 +1,113 @@
+"""Measures of what the head learned: redundancy of the two embeddings, and use of the experts."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from star_head._checks import check_matrix
+
+
+def canonical_correlations(z1: Tensor, z2: Tensor, rcond: float = 1e-6) -> Tensor:
+    """Canonical correlations of two sets of embeddings, largest first.
+
+    The singular values of Q1^T Q2, where Q_i is an orthonormal basis of the centred z_i's columns
+    (Bjoerck and Golub 1973). The basis comes from an SVD in float64; directions whose singular
+    value is below ``rcond`` times the largest carry no variance to speak of and are left out.
+    That is the only regularisation: correlations are neither shrunk nor do they depend on the
+    scale of the embeddings.
+
+    Args:
+        z1: (n, d1).
+        z2: (n, d2).
+        rcond: Relative size under which a direction counts as absent.
+
+    Returns:
+        min(r1, r2) correlations in [0, 1], float64, r_i being z_i's numerical rank.
+
+    Raises:
+        ValueError: If the numbers of rows differ, n is not greater than d1 and d2, a value is not
+            finite, or an embedding is constant.
+
+    Example:
+        >>> z = torch.randn(100, 4)
+        >>> torch.allclose(canonical_correlations(z, z), torch.ones(4, dtype=torch.float64))
+        True
+    """
+    check_matrix("z1", z1)
+    check_matrix("z2", z2)
+    if len(z1) != len(z2):
+        raise ValueError(f"z2: expected as many rows as z1, {len(z1)}, got {len(z2)}")
+    basis1, basis2 = _basis("z1", z1, rcond), _basis("z2", z2, rcond)
+    return torch.linalg.svdvals(basis1.T @ basis2).clamp(max=1)
+
+
+def mean_canonical_correlation(z1: Tensor, z2: Tensor, rcond: float = 1e-6) -> Tensor:
+    """Mean of :func:`canonical_correlations`: the paper's measure of redundancy."""
+    return canonical_correlations(z1, z2, rcond).mean()
+
+
+def _basis(name: str, z: Tensor, rcond: float) -> Tensor:
+    n, width = z.shape
+    if n <= width:
+        raise ValueError(
+            f"{name}: expected more samples than dimensions, since any two sets of {n} samples in "
+            f"{width} dimensions correlate perfectly; got shape {(n, width)}"
+        )
+    z = z.detach().double()
+    if not z.isfinite().all():
+        raise ValueError(f"{name}: expected finite embeddings, got nan or inf")
+    u, s, _ = torch.linalg.svd(z - z.mean(dim=0), full_matrices=False)
+    if s[0] <= torch.finfo(z.dtype).eps * z.abs().max() * n:
+        raise ValueError(f"{name}: expected embeddings that vary, got the same for all samples")
+    return u[:, s > rcond * s[0]]
+
+
+def expert_usage(weights: Tensor) -> Tensor:
+    """Mean share of each expert in each task: (T, E) from routing weights (B, T, E).
+
+    Example:
+        >>> expert_usage(torch.tensor([[[0.9, 0.1]], [[0.7, 0.3]]])).tolist()
+        [[0.800000011920929, 0.20000000298023224]]
+    """
+    _check_weights(weights)
+    return weights.mean(dim=0)
+
+
+def routing_entropy(weights: Tensor) -> Tensor:
+    """Mean entropy of the samples' routing, for each task: (T,) from (B, T, E), in [0, 1].
+
+    In units of log E: 0 where each sample takes one expert, 1 where it takes all alike.
+    """
+    _check_weights(weights)
+    entropy = -torch.xlogy(weights, weights).sum(dim=-1).mean(dim=0)
+    return entropy / math.log(max(weights.shape[-1], 2))
+
+
+def routing_divergence(weights: Tensor) -> Tensor:
+    """How far the two tasks' routings differ: mean Jensen-Shannon divergence over samples.
+
+    Args:
+        weights: Routing weights of two tasks, (B, 2, E).
+
+    Returns:
+        A scalar in units of log 2, in [0, 1]: 0 where both tasks take the same experts, 1 where
+        they share none.
+
+    Raises:
+        ValueError: If there are not two tasks.
+    """
+    _check_weights(weights)
+    if weights.shape[1] != 2:
+        raise ValueError(f"weights: expected two tasks, (B, 2, E), got {tuple(weights.shape)}")
+    middle = weights.mean(dim=1, keepdim=True)
+    ratio = torch.where(weights > 0, weights / middle, 1.0)
+    divergence = torch.xlogy(weights, ratio).sum(dim=-1).mean(dim=1)
+    return (divergence / math.log(2)).mean()
+
+
+def _check_weights(weights: Tensor) -> None:
+    if weights.ndim != 3 or len(weights) == 0:
+        raise ValueError(
+            f"weights: expected routing weights (B, tasks, experts), got {tuple(weights.shape)}"
+        )

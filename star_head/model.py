@@ -1,0 +1,91 @@
+"""STAR as one module: backbone, head and loss.
+
+Source: STAR (arXiv 2510.27222).
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from star_head._checks import check_matrix
+from star_head.augmentation import STARViews
+from star_head.head import STAREmbeddings, STARProjectionHead
+from star_head.losses import STARLoss, STARLossTerms
+
+
+class STAROutput(NamedTuple):
+    """What the model made of a batch of views.
+
+    Attributes:
+        features: The backbone's features of each augmented view, (B, D).
+        embeddings: Their embeddings for both tasks.
+        predicted: Their equivariant embeddings as predicted from the originals', (B, d) each;
+            empty from a head without an equivariant task.
+    """
+
+    features: tuple[Tensor, ...]
+    embeddings: tuple[STAREmbeddings, ...]
+    predicted: tuple[Tensor, ...]
+
+
+class STAR(nn.Module):
+    """Backbone, head and loss in one ``forward``, which DDP, FSDP and ``torch.compile`` see whole.
+
+    Each of them runs once per view, never on views joined to one batch: batch statistics are per
+    view, as in the paper.
+
+    Args:
+        backbone: From images (B, 3, S, S) to pooled features (B, D); trailing axes of length 1
+            are dropped.
+        head: The projection head.
+        loss: The loss; STAR's with its defaults unless given.
+
+    Example:
+        >>> import torch
+        >>> backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32))
+        >>> model = STAR(backbone, STARProjectionHead(32, 32, 16, 4, statistics="stl10"))
+        >>> images, params = torch.rand(6, 3, 8, 8), torch.rand(6, 11)
+        >>> model(STARViews(images, (images, images), (params, params))).total.shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self, backbone: nn.Module, head: STARProjectionHead, loss: STARLoss | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.loss = loss or STARLoss()
+
+    def forward(self, views: STARViews) -> STARLossTerms:
+        """Compute the loss of a batch of views."""
+        output = self.embed(views)
+        return self.loss(*output.embeddings, *output.predicted)  # type: ignore[no-any-return]
+
+    def embed(self, views: STARViews) -> STAROutput:
+        """Compute features, embeddings and predictions: what ``forward`` takes the loss of.
+
+        Whoever logs more than the loss calls this and then ``loss`` on its parts.
+
+        Raises:
+            ValueError: If there are not two views with two sets of parameters.
+        """
+        if len(views.views) != 2 or len(views.params) != 2:
+            raise ValueError(
+                f"views: expected 2 views with 2 sets of parameters, "
+                f"got {len(views.views)} and {len(views.params)}"
+            )
+        features = tuple(self._features(view) for view in views.views)
+        embeddings = tuple(self.head(y) for y in features)
+        if self.head.predictor is None:
+            return STAROutput(features, embeddings, ())
+        original = self.head(self._features(views.original)).equivariant
+        predicted = tuple(self.head.predict(original, params) for params in views.params)
+        return STAROutput(features, embeddings, predicted)
+
+    def _features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.backbone(images)
+        if features.ndim == 4 and features.shape[2:] == (1, 1):
+            features = features.flatten(1)
+        check_matrix("backbone", features)
+        return features
