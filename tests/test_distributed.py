@@ -1,0 +1,93 @@
+"""Two gloo processes against one process with the whole batch."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from star_head import STAR, NTXentLoss, STARLoss, STARProjectionHead, STARViews
+
+WORLD = 2
+N = 6
+
+
+def make_model(gather: bool) -> STAR:
+    torch.manual_seed(1)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+    # Layer norm, so that no batch statistic sets one process apart from two.
+    head = STARProjectionHead(10, 8, 4, 3, statistics="stl10", norm_layer=nn.LayerNorm)
+    return STAR(backbone, head, STARLoss(0.2, gather_distributed=gather)).double()
+
+
+def make_views() -> STARViews:
+    torch.manual_seed(2)
+    images = torch.randn(3, WORLD * N, 3, 2, 2, dtype=torch.float64)
+    params = 50 * torch.rand(2, WORLD * N, 11)
+    return STARViews(images[0], tuple(images[1:]), tuple(params))
+
+
+def worker(rank: int, folder: str, compiled: bool) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD
+    )
+    mine = slice(rank * N, (rank + 1) * N)
+    torch.manual_seed(3)
+    whole = torch.randn(2, WORLD * N, 5, dtype=torch.float64)
+    a, b = (z[mine].clone().requires_grad_() for z in whole)
+    loss: nn.Module = NTXentLoss(0.1, gather_distributed=True)
+    if compiled:
+        loss = torch.compile(loss, fullgraph=True)
+    value = loss(a, b)
+    value.backward()
+
+    model = DistributedDataParallel(make_model(gather=True))
+    views = make_views()
+    part = STARViews(
+        views.original[mine], [v[mine] for v in views.views], [p[mine] for p in views.params]
+    )
+    terms = model(part)
+    terms.total.backward()
+    result = {
+        "loss": value.detach(),
+        "grads": [a.grad, b.grad],
+        "total": terms.total.detach(),
+        "parameters": {n: p.grad for n, p in model.module.named_parameters()},
+    }
+    torch.save(result, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_equal_one(tmp_path: Path, compiled: bool) -> None:
+    mp.spawn(worker, (str(tmp_path), compiled), nprocs=WORLD)
+    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+    torch.manual_seed(3)
+    a, b = (z.requires_grad_() for z in torch.randn(2, WORLD * N, 5, dtype=torch.float64))
+    loss = NTXentLoss(0.1)(a, b)
+    loss.backward()
+    torch.testing.assert_close(torch.stack([r["loss"] for r in results]).mean(), loss.detach())
+    for i, z in enumerate((a, b)):
+        # A process's gradients are W times the whole batch's.
+        gathered = torch.cat([r["grads"][i] for r in results])
+        torch.testing.assert_close(gathered, WORLD * z.grad)
+
+    model = make_model(gather=False)
+    terms = model(make_views())
+    terms.total.backward()
+    torch.testing.assert_close(torch.stack([r["total"] for r in results]).mean(), terms.total.detach())
+    for name, parameter in model.named_parameters():
+        for result in results:
+            torch.testing.assert_close(result["parameters"][name], parameter.grad, msg=name)
+
+
+def test_gathering_without_processes_is_the_plain_loss() -> None:
+    a, b = torch.randn(2, 5, 4)
+    assert NTXentLoss(0.2, gather_distributed=True)(a, b) == NTXentLoss(0.2)(a, b)

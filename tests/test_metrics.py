@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cross_decomposition import CCA
+from torch import Tensor
+
+from star_head import metrics
+
+
+def correlated(n: int, correlations: list[float]) -> tuple[Tensor, Tensor]:
+    """Columns orthonormal in the sample, so that the correlations are exactly these."""
+    d = len(correlations)
+    z = torch.randn(n, 2 * d, dtype=torch.float64)
+    q = torch.linalg.qr(z - z.mean(0)).Q
+    rho = torch.tensor(correlations, dtype=torch.float64)
+    return q[:, :d], q[:, :d] * rho + q[:, d:] * (1 - rho**2).sqrt()
+
+
+@pytest.mark.parametrize("n", [13, 100, 3000])
+def test_known_correlations_survive_any_linear_map(n: int) -> None:
+    expected = [0.99, 0.7, 0.3, 0.0]
+    z1, z2 = correlated(n, expected)
+    z1 = 1e4 * z1 @ torch.randn(4, 4, dtype=torch.float64) + 5
+    z2 = z2 @ torch.randn(4, 6, dtype=torch.float64) - 3  # rank 4 in 6 dimensions
+    found = metrics.canonical_correlations(z1, z2)
+    torch.testing.assert_close(found, torch.tensor(expected).double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(metrics.mean_canonical_correlation(z1, z2), found.mean())
+
+
+def test_equals_scikit_learn() -> None:
+    z1 = torch.randn(200, 3, dtype=torch.float64)
+    z2 = z1 @ torch.randn(3, 3, dtype=torch.float64) + torch.randn(200, 3, dtype=torch.float64)
+    x, y = CCA(3, max_iter=10_000, tol=1e-12).fit_transform(z1.numpy(), z2.numpy())
+    expected = [np.corrcoef(x[:, i], y[:, i])[0, 1] for i in range(3)]
+    found = metrics.canonical_correlations(z1, z2)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_noise_is_barely_correlated() -> None:
+    found = metrics.mean_canonical_correlation(torch.randn(20_000, 8), torch.randn(20_000, 8))
+    assert found < 0.03
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4)])
+def test_too_few_samples(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"z1: expected more samples .*{shape[0]}, 4"):
+        metrics.canonical_correlations(torch.randn(shape), torch.randn(shape[0], 2))
+
+
+def test_bad_embeddings() -> None:
+    z = torch.randn(9, 3)
+    with pytest.raises(ValueError, match="z2: expected as many rows as z1, 9, got 8"):
+        metrics.canonical_correlations(z, z[:8])
+    with pytest.raises(ValueError, match="z2: expected finite"):
+        metrics.canonical_correlations(z, torch.full((9, 3), float("nan")))
+    with pytest.raises(ValueError, match="z1: expected embeddings that vary"):
+        metrics.canonical_correlations(torch.full((9, 3), 0.1), z)
+
+
+def test_usage_and_entropy_equal_loops() -> None:
+    weights = torch.randn(7, 2, 5).softmax(-1)
+    usage, entropy = metrics.expert_usage(weights), metrics.routing_entropy(weights)
+    for t in range(2):
+        for k in range(5):
+            assert usage[t, k].item() == pytest.approx(sum(weights[:, t, k].tolist()) / 7, rel=1e-5)
+        entropies = [-sum(p * math.log(p, 5) for p in row) for row in weights[:, t].tolist()]
+        assert entropy[t].item() == pytest.approx(sum(entropies) / 7, rel=1e-5)
+
+
+def test_entropy_and_divergence_at_their_bounds() -> None:
+    one, other, even = torch.eye(4)[0], torch.eye(4)[1], torch.full((4,), 0.25)
+    apart = torch.stack([one, other]).expand(3, 2, 4)
+    alike = torch.stack([even, even]).expand(3, 2, 4)
+    torch.testing.assert_close(metrics.routing_entropy(apart), torch.zeros(2))
+    torch.testing.assert_close(metrics.routing_entropy(alike), torch.ones(2))
+    torch.testing.assert_close(metrics.routing_divergence(apart), torch.tensor(1.0))
+    torch.testing.assert_close(metrics.routing_divergence(alike), torch.tensor(0.0))
+    assert metrics.routing_entropy(torch.ones(3, 1, 1)).tolist() == [0.0]
+
+
+def test_divergence_equals_loop() -> None:
+    weights = torch.randn(6, 2, 3).softmax(-1)
+    total = 0.0
+    for p, q in weights.tolist():
+        for a, b in zip(p, q, strict=True):
+            m = (a + b) / 2
+            total += (a * math.log2(a / m) + b * math.log2(b / m)) / 2
+    assert metrics.routing_divergence(weights).item() == pytest.approx(total / 6, rel=1e-5)
+
+
+def test_bad_weights() -> None:
+    with pytest.raises(ValueError, match=r"weights: .*got \(3, 4\)"):
+        metrics.expert_usage(torch.rand(3, 4))
+    with pytest.raises(ValueError, match=r"weights: expected two tasks.*\(3, 1, 4\)"):
+        metrics.routing_divergence(torch.rand(3, 1, 4))
