@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,9 +21,11 @@ except ImportError as error:
     ) from error
 
 import safetensors.torch
-from timm.models import filter_pretrained_cfg, save_for_hf
+from timm.models import PretrainedCfg, save_for_hf
 from timm.models.resnet import ResNet
-from timm.utils import unwrap_model
+from timm.utils.model import unwrap_model
+
+from star_head._checks import check_count
 
 Initialisation = Literal["timm", "paper"]
 
@@ -78,8 +80,8 @@ def create_backbone(
         _use_small_stem(backbone, name)
     if init == "paper":
         _initialise_as_paper(backbone)
-    options = {*inspect.signature(timm.create_model).parameters, "device", "dtype"}
-    return _note(backbone, {key: kwargs[key] for key in kwargs.keys() - options})
+    not_for_model = {*inspect.signature(timm.create_model).parameters, "device", "dtype"}
+    return _note(backbone, {key: kwargs[key] for key in kwargs.keys() - not_for_model})
 
 
 def export_encoder(
@@ -117,33 +119,42 @@ def export_encoder(
         ...     sorted(file.name for file in path.iterdir())
         ['config.json', 'model.safetensors']
     """
-    encoder: Any = unwrap_model(backbone)
+    encoder: Any = unwrap_model(backbone)  # type: ignore[no-untyped-call]
     if not hasattr(encoder, "pretrained_cfg"):
         raise TypeError(
             "backbone: expected a timm model, such as create_backbone gives, got "
             f"{type(encoder).__name__}; save the state_dict of other modules with torch.save"
         )
-    # safetensors takes contiguous tensors only, which channels_last ones are not.
-    encoder = copy.deepcopy(encoder).to("cpu", memory_format=torch.contiguous_format)
+    encoder = copy.deepcopy(encoder)
+    encoder.register_state_dict_post_hook(_clone_tensors)
     if encoder.num_classes != 0:
         encoder.reset_classifier(0)
 
-    channels, *size = _image_shape(encoder)
+    architecture = encoder.pretrained_cfg["architecture"]
+    image_shape = _image_shape(encoder)
     if input_size is not None:
-        size = [input_size, input_size]
-    encoder.num_features = _measure_width(encoder, (channels, *size))
-    source = filter_pretrained_cfg(encoder.pretrained_cfg, remove_source=True)
-    config = {**source, "input_size": (channels, *size), "num_classes": 0, "custom_load": False}
+        check_count("input_size", input_size)
+        image_shape = (image_shape[0], input_size, input_size)
+    try:
+        encoder.num_features = _measure_width(encoder, image_shape)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"input_size: {architecture} takes no images of shape {image_shape}: {error}"
+        ) from error
+
+    # The whole of it, since timm before 1.0.31 replaces its own by this, where later ones update.
+    config = PretrainedCfg(**encoder.pretrained_cfg).to_dict(remove_source=True)
     config.pop("state_dict", None)
-    if input_size is not None or config["input_size"] != tuple(source["input_size"]):
-        # These describe the source's own weights.
+    if input_size is not None or image_shape != tuple(config["input_size"]):
+        # What timm recommends for testing was found with other weights, at another size.
         config |= {"test_input_size": None, "test_pool_size": None, "pool_size": None}
+    config |= {"input_size": image_shape, "num_classes": 0, "custom_load": False}
     if normalize is not None:
-        config |= _check_normalize(normalize, channels)
+        config |= _check_normalize(normalize, image_shape[0])
     model_config = {"pretrained_cfg": config}
     if _has_small_stem(encoder):
         model_config["star_head"] = {"small_images": True}
-    model_args = {k: v for k, v in encoder._model_args.items() if not k.endswith("_rate")}
+    model_args = {k: v for k, v in _model_args(encoder).items() if not k.endswith("_rate")}
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,6 +166,165 @@ def export_encoder(
             model_args=model_args | {"num_classes": 0},
             safe_serialization=True,
         )
+        # Some models run at any size, and yet timm holds them to the one they were built for.
+        written = json.loads(Path(scratch, _CONFIG).read_text())["pretrained_cfg"]["input_size"]
+        if tuple(written) != image_shape:
+            raise ValueError(
+                f"input_size: {architecture} was built for images of shape {tuple(written)}, got "
+                f"{input_size}; build it with img_size={input_size}"
+            )
         for file in (_WEIGHTS, _CONFIG):
             os.replace(Path(scratch, file), folder / file)
     return folder
+
+
+def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
+    """Rebuild what :func:`export_encoder` wrote, small-image stems too. No code in it is run.
+
+    Args:
+        folder: The folder that was written.
+
+    Returns:
+        The backbone, as from :func:`create_backbone`: in training mode on the CPU.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its two files is missing.
+        ValueError: If timm cannot build the model described, or the weights are not its own.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = export_encoder(create_backbone("resnet10t", small_images=True), folder)
+        ...     encoder = load_encoder(folder).eval()
+        >>> encoder(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 512])
+    """
+    folder = Path(folder)
+    for path in (folder / _CONFIG, folder / _WEIGHTS):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"folder: expected {_CONFIG} and {_WEIGHTS}, as export_encoder writes them; "
+                f"there is no {path}"
+            )
+    try:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        backbone = timm.create_model(f"local-dir:{folder}", num_classes=0)
+        if config.get("star_head", {}).get("small_images", False):
+            _use_small_stem(backbone, config["architecture"])
+    except Exception as error:
+        raise ValueError(
+            f"folder: expected {folder / _CONFIG} to describe a model that timm "
+            f"{timm.__version__} can build, got: {error}"
+        ) from error
+    try:
+        backbone.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
+    except Exception as error:
+        raise ValueError(
+            f"folder: expected {folder / _WEIGHTS} to hold the weights of the "
+            f"{config['architecture']} that {_CONFIG} describes, got: {error}"
+        ) from error
+    return _note(backbone, config.get("model_args", {}))
+
+
+def _note(backbone: Any, model_args: dict[str, Any]) -> nn.Module:
+    """Give a new backbone the attributes that training and export read."""
+    if not hasattr(backbone, "_model_args"):  # timm notes what it was built with from 1.0.31 on
+        backbone._model_args = model_args
+    backbone.num_features = _measure_width(backbone, _image_shape(backbone))
+    module: nn.Module = backbone
+    return module
+
+
+def _model_args(backbone: nn.Module) -> dict[str, Any]:
+    args = getattr(backbone, "_model_args", {})
+    return {key: value for key, value in args.items() if value is not None}
+
+
+def _image_shape(backbone: Any) -> tuple[int, int, int]:
+    """(C, H, W) of the images that the backbone was built for."""
+    channels, *size = backbone.pretrained_cfg["input_size"]
+    args = _model_args(backbone)
+    size = args.get("img_size", size)
+    height, width = (size, size) if isinstance(size, int) else size
+    return args.get("in_chans", channels), height, width
+
+
+def _measure_width(backbone: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Find D of the (B, D) features, on the meta device where possible."""
+    weight = next(backbone.parameters())
+
+    def probe(device: torch.device | str) -> Any:
+        # In a copy, so that neither mode nor statistics of the backbone change.
+        images = torch.zeros(2, *image_shape, dtype=weight.dtype, device=device)
+        return copy.deepcopy(backbone).to(device).eval()(images)
+
+    with torch.no_grad():
+        try:
+            features = probe("meta")
+        except RuntimeError:  # an operation that needs the numbers themselves
+            features = probe(weight.device)
+    got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    if len(got) != 2 or isinstance(got, str):
+        raise ValueError(
+            f"expected pooled features of shape (B, D) from {type(backbone).__name__}, got {got}; "
+            "leave global_pool and features_only as they are"
+        )
+    return int(got[1])
+
+
+def _clone_tensors(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None:
+    """Make a state_dict fit for safetensors, which takes no strided or shared memory."""
+    for key, tensor in state.items():
+        state[key] = tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _first_conv(resnet: Any) -> nn.Conv2d:
+    stem = resnet.conv1
+    conv: nn.Conv2d = stem[0] if isinstance(stem, nn.Sequential) else stem
+    return conv
+
+
+def _has_small_stem(backbone: nn.Module) -> bool:
+    return (
+        isinstance(backbone, ResNet)
+        and isinstance(backbone.maxpool, nn.Identity)
+        and _first_conv(backbone).stride == (1, 1)
+    )
+
+
+def _use_small_stem(backbone: Any, name: str) -> None:
+    if not isinstance(backbone, ResNet):
+        raise ValueError(
+            f"small_images: expected a model of timm.models.resnet (resnet18, seresnet50, ...), "
+            f"got {name}, a {type(backbone).__name__}"
+        )
+    conv = _first_conv(backbone)
+    conv.stride = (1, 1)
+    if conv.kernel_size != (3, 3):
+        conv.kernel_size, conv.padding = (3, 3), (1, 1)
+        conv.weight = nn.Parameter(conv.weight.new_empty(*conv.weight.shape[:2], 3, 3))
+        # As timm draws its own.
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    backbone.register_module("maxpool", nn.Identity())
+
+
+def _initialise_as_paper(backbone: nn.Module) -> None:
+    for module in backbone.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            # PyTorch draws weights and biases uniformly in +-1/sqrt(fan_in).
+            module.reset_parameters()
+        zero_init_last: Callable[[], None] | None = getattr(module, "zero_init_last", None)
+        if zero_init_last is not None:
+            zero_init_last()
+
+
+def _check_normalize(
+    normalize: Mapping[str, Sequence[float]], channels: int
+) -> dict[str, tuple[float, ...]]:
+    if set(normalize) != {"mean", "std"}:
+        raise ValueError(f"normalize: expected the keys mean and std, got {sorted(normalize)}")
+    numbers = {key: tuple(float(number) for number in normalize[key]) for key in ("mean", "std")}
+    for key, values in numbers.items():
+        if len(values) != channels or (key == "std" and min(values) <= 0):
+            what = "positive numbers" if key == "std" else "numbers"
+            raise ValueError(f"normalize: expected {channels} {what} as {key}, got {values}")
+    return numbers

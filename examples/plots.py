@@ -1,0 +1,95 @@
+"""Pictures of what STAR trains on and of what its routers learned."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from torch import Tensor
+
+from star_head import Parameter, STARViews
+from star_head.metrics import expert_usage, routing_divergence
+
+_INVARIANT, _EQUIVARIANT = "#3b6fb6", "#d9822b"
+
+
+def draw_views(views: STARViews, path: Path) -> None:
+    """Draw originals, their views, and under each view the parameters that made it.
+
+    Args:
+        views: A batch of a few, with pixels in [0, 1].
+        path: Of the PNG file.
+    """
+    rows, columns = len(views.original), 1 + len(views.views)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.1 * columns, 3.4 * rows), squeeze=False, layout="constrained"
+    )
+    for row, row_axes in enumerate(axes):
+        images = [views.original, *views.views]
+        captions = ["no random augmentation"] + [_describe(p[row]) for p in views.params]
+        for column, (axis, image, caption) in enumerate(
+            zip(row_axes, images, captions, strict=True)
+        ):
+            axis.imshow(image[row].permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_xlabel(caption, fontsize=8)
+            if row == 0:
+                axis.set_title("original $x_0$" if column == 0 else f"view $x_{column}$")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _describe(params: Tensor) -> str:
+    p = Parameter
+    value = {parameter: params[parameter].item() for parameter in p}
+    return (
+        f"crop {value[p.CROP_HEIGHT]:.0f} x {value[p.CROP_WIDTH]:.0f} px "
+        f"at ({value[p.CROP_TOP]:.0f}, {value[p.CROP_LEFT]:.0f}), "
+        f"{'flipped' if value[p.FLIP] else 'not flipped'}\n"
+        f"brightness {value[p.BRIGHTNESS]:.2f}, contrast {value[p.CONTRAST]:.2f}, "
+        f"saturation {value[p.SATURATION]:.2f}\n"
+        f"hue {value[p.HUE]:+.3f} turns, {'grayscale' if value[p.GRAYSCALE] else 'colour'}, "
+        f"blur $\\sigma$ {value[p.BLUR_SIGMA]:.2f} px"
+    )
+
+
+def draw_routing(weights: Tensor, path: Path) -> None:
+    """Draw which expert serves which task: mean routing weight and its spread over samples.
+
+    Experts stand in order of preference, those of the invariant task first.
+
+    Args:
+        weights: Routing weights, (B, 2, E).
+        path: Of the PNG file.
+    """
+    usage, spread = expert_usage(weights), weights.std(dim=0)
+    order = (usage[1] - usage[0]).argsort()
+    experts = range(len(order))
+    figure, axis = plt.subplots(figsize=(max(5.0, 0.55 * len(order) + 2), 3.6), layout="constrained")
+    for task, (name, color) in enumerate(
+        (("invariant task", _INVARIANT), ("equivariant task", _EQUIVARIANT))
+    ):
+        axis.bar(
+            [expert + 0.4 * task - 0.2 for expert in experts],
+            usage[task, order],
+            width=0.38,
+            yerr=spread[task, order],
+            error_kw={"elinewidth": 0.8, "ecolor": "#555555"},
+            color=color,
+            label=name,
+        )
+    even = 1 / len(order)
+    axis.axhline(even, color="#888888", linewidth=0.8, linestyle="--", label=f"even: 1/{len(order)}")
+    axis.set_xticks(list(experts), [str(int(expert)) for expert in order])
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel(r"expert, from the invariant task's own $\rightarrow$ to the equivariant task's")
+    axis.set_ylabel("routing weight (mean, std over images)")
+    axis.set_title(
+        f"Who serves whom: divergence of the two routings {routing_divergence(weights):.2f} (0 to 1)",
+        fontsize=10,
+    )
+    axis.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,183 @@
+"""Pretrain a small encoder with STAR and see what it learned: a few minutes on two cores.
+
+    python examples/quickstart.py
+    python examples/quickstart.py --dataset folder --data-dir photos --epochs 100
+    python examples/quickstart.py --routing invariant   # SimCLR, to compare
+
+Writes the exported encoder, metrics.json and two pictures to runs/quickstart/.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from image_data import IMAGE_SIZES, DatasetName, Images, load_images
+from jsonargparse import auto_cli
+from plots import draw_routing, draw_views
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from tqdm import tqdm
+
+from star_head import STAR, STARLoss, STARProjectionHead, STARViews, estimate_statistics
+from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
+from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.head import Routing
+from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
+
+
+def main(
+    dataset: DatasetName = "digits",
+    data_dir: Path | None = None,
+    backbone: str = "resnet10t",
+    epochs: int = 40,
+    batch_size: int = 128,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+    seed: int = 0,
+    routing: Routing = "mmoe",
+    max_images: int | None = None,
+    output: Path = Path("runs/quickstart"),
+) -> None:
+    """Pretrain on images without their labels; measure by labels before and after.
+
+    Args:
+        dataset: What to train on; digits come with scikit-learn.
+        data_dir: Where the data set's files are, or are fetched to.
+        backbone: Any timm model.
+        epochs: Passes over the training images.
+        batch_size: Images a step.
+        device: Where torch computes.
+        seed: Of weights, views and order.
+        routing: Of the head: "mmoe", "shared", "separate" or "invariant" (SimCLR).
+        max_images: Train on the first so many images only.
+        output: Folder for the results.
+    """
+    torch.manual_seed(seed)
+    output.mkdir(parents=True, exist_ok=True)
+    train, held_out = load_images(dataset, data_dir)
+    if max_images is not None:
+        train = train.part(np.arange(min(max_images, len(train))))
+    if len(train) < batch_size:
+        raise ValueError(f"batch_size: expected at most the {len(train)} images, got {batch_size}")
+
+    size = IMAGE_SIZES[dataset]
+    transform = STARTransform(size, normalize=STL10_NORMALIZE)
+    image_sizes = [image.size[::-1] for image, _ in (train[i] for i in range(0, len(train), 50))]
+    encoder = create_backbone(backbone, init="paper")
+    width = encoder.num_features
+    head = STARProjectionHead(
+        width, width, 128, routing=routing, statistics=estimate_statistics(transform, image_sizes)
+    )
+    model = STAR(encoder, head, STARLoss(temperature=0.2)).to(device)
+
+    before = nearest_neighbour_accuracy(model, transform, train, held_out)
+    started = time.perf_counter()
+    fit(model, train.with_transform(transform), epochs, batch_size)
+    seconds = time.perf_counter() - started
+    after = nearest_neighbour_accuracy(model, transform, train, held_out)
+
+    results: dict[str, object] = {
+        "dataset": dataset,
+        "routing": routing,
+        "backbone": backbone,
+        "images": len(train),
+        "epochs": epochs,
+        "seed": seed,
+        "seconds": seconds,
+        "1-NN accuracy before": before,
+        "1-NN accuracy after": after,
+    }
+    features, _ = extract(model, transform, train)
+    with torch.inference_mode():
+        z = head(features)
+        weights = head.routing_weights(features).cpu()
+    if z.equivariant is not None:
+        results["mean canonical correlation"] = mean_canonical_correlation(
+            z.invariant, z.equivariant
+        ).item()
+        results["divergence of routings"] = routing_divergence(weights).item()
+        draw_routing(weights, output / "routing.png")
+    results["expert usage"] = expert_usage(weights).tolist()
+    (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    draw_views(example_views(train, size), output / "views.png")
+    export_encoder(encoder, output / "encoder", input_size=size, normalize=STL10_NORMALIZE)
+    report(results, output)
+
+
+def fit(model: STAR, images: Images, epochs: int, batch_size: int) -> None:
+    """Train with the paper's recipe: SGD, a rate for the batch size, cosine to 0."""
+    device = next(model.parameters()).device
+    loader = DataLoader(
+        images,
+        batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=2,
+        persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.03 * batch_size / 256, momentum=0.9, weight_decay=5e-4
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    model.train()
+    with tqdm(total=epochs * len(loader) * batch_size, unit="img", unit_scale=True) as progress:
+        for epoch in range(epochs):
+            for views, _ in loader:
+                loss = model(views.to(device, non_blocking=True)).total
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                progress.update(batch_size)
+                progress.set_description(f"epoch {epoch + 1}/{epochs}, loss {loss.item():.3f}")
+            schedule.step()
+
+
+@torch.inference_mode()
+def extract(model: STAR, transform: STARTransform, images: Images) -> tuple[Tensor, np.ndarray]:
+    """Backbone features (n, D) of images without augmentation, and their labels (n,)."""
+    model.eval()
+    device = next(model.parameters()).device
+    loader = DataLoader(images.with_transform(transform.original), batch_size=256)
+    return torch.cat([model.backbone(x.to(device)) for x, _ in loader]), images.labels
+
+
+def nearest_neighbour_accuracy(
+    model: STAR, transform: STARTransform, train: Images, held_out: Images
+) -> float:
+    """Share of held-out images whose nearest training image, by cosine, has their label."""
+    (bank, bank_labels), (queries, labels) = (
+        extract(model, transform, part) for part in (train, held_out)
+    )
+    classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
+    classifier.fit(bank.cpu().numpy(), bank_labels)
+    return float(classifier.score(queries.cpu().numpy(), labels))
+
+
+def example_views(images: Images, size: int, count: int = 4) -> STARViews:
+    """Views of a few images spread over the data set, pixels in [0, 1]."""
+    shown = images.with_transform(STARTransform(size, normalize=None))
+    indices = np.linspace(0, len(images) - 1, count).astype(int)
+    return cast(STARViews, default_collate([shown[int(i)][0] for i in indices]))
+
+
+def report(results: dict[str, object], output: Path) -> None:
+    """Print the results as a small table."""
+    usage = cast(list[list[float]], results["expert usage"])
+    rows = {k: v for k, v in results.items() if k != "expert usage"}
+    tasks = ("invariant", "equivariant")
+    rows |= {
+        f"expert usage, {task}": " ".join(f"{share:.2f}" for share in row)
+        for task, row in zip(tasks, usage, strict=False)
+    }
+    print()
+    for name, value in rows.items():
+        print(f"{name:28} {value:.3f}" if isinstance(value, float) else f"{name:28} {value}")
+    print(f"\nEncoder, metrics and pictures are in {output}/")
+
+
+if __name__ == "__main__":
+    auto_cli(main)
