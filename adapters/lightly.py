@@ -102,7 +102,9 @@ class STARViewTransform:
         blur: Literal["kernel", "pillow"] = "kernel",
     ) -> None:
         if vf_prob:
-            raise ValueError(f"vf_prob: vertical flips can't be recorded; expected 0, got {vf_prob}")
+            raise ValueError(
+                f"vf_prob: vertical flips can't be recorded; expected 0, got {vf_prob}"
+            )
         if rr_prob or rr_degrees is not None:
             raise ValueError(
                 f"rr_prob, rr_degrees: rotations can't be recorded; expected 0 and None, "
@@ -176,17 +178,30 @@ class STARViewTransform:
         draw = iter(torch.rand(_DRAWS).tolist())
         crop = self._sample_crop(height, width, draw)
         flip = next(draw) < self.hf_prob
-        factors, hue = [1.0, 1.0, 1.0], 0.0
+        brightness = contrast = saturation = 1.0
+        hue = 0.0
         order = tuple(ColorOperation)
         if next(draw) < self.cj_prob:
-            factors = [low + (high - low) * next(draw) for low, high in self.factor_ranges]
+            brightness, contrast, saturation = (
+                low + (high - low) * next(draw) for low, high in self.factor_ranges
+            )
             hue = self.max_hue * (2 * next(draw) - 1)
             order = tuple(sorted(ColorOperation, key=[next(draw) for _ in order].__getitem__))
         grayscale = next(draw) < self.random_gray_scale
         sigma = 0.0
         if next(draw) < self.gaussian_blur:
             sigma = self.sigmas[0] + (self.sigmas[1] - self.sigmas[0]) * next(draw)
-        return AugmentationRecord(*crop, flip, *factors, hue, grayscale, sigma, order)
+        return AugmentationRecord(
+            *crop,
+            flip,
+            brightness,
+            contrast,
+            saturation,
+            hue,
+            grayscale,
+            sigma,
+            order,
+        )
 
     def _sample_crop(
         self, height: int, width: int, draw: Iterator[float]

@@ -6,9 +6,9 @@ import inspect
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,11 @@ except ImportError as error:
     ) from error
 
 import safetensors.torch
-from timm.models import PretrainedCfg, save_for_hf
+from timm.models import filter_pretrained_cfg, save_for_hf
 from timm.models.resnet import ResNet
 from timm.utils.model import unwrap_model
 
 from star_head._checks import check_count
-
-Initialisation = Literal["timm", "paper"]
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -36,7 +34,7 @@ def create_backbone(
     name: str,
     pretrained: bool = False,
     small_images: bool = False,
-    init: Initialisation = "timm",
+    init: Literal["timm", "paper"] = "timm",
     **kwargs: Any,
 ) -> nn.Module:
     """Build any timm model as a backbone: images (B, C, H, W) in, pooled features (B, D) out.
@@ -66,8 +64,8 @@ def create_backbone(
         >>> backbone(torch.zeros(2, 3, 32, 32)).shape, backbone.num_features
         (torch.Size([2, 512]), 512)
     """
-    if init not in get_args(Initialisation):
-        raise ValueError(f"init: expected one of {get_args(Initialisation)}, got {init!r}")
+    if init not in ("timm", "paper"):
+        raise ValueError(f"init: expected 'timm' or 'paper', got {init!r}")
     if pretrained and init == "paper":
         raise ValueError("init: 'paper' would overwrite the weights that pretrained=True loads")
     if ":" not in name and not timm.is_model(name):  # "hf-hub:..." and "local-dir:..." are timm's
@@ -81,7 +79,8 @@ def create_backbone(
     if init == "paper":
         _initialise_as_paper(backbone)
     not_for_model = {*inspect.signature(timm.create_model).parameters, "device", "dtype"}
-    return _note(backbone, {key: kwargs[key] for key in kwargs.keys() - not_for_model})
+    _annotate(backbone, {key: kwargs[key] for key in kwargs.keys() - not_for_model})
+    return backbone
 
 
 def export_encoder(
@@ -119,7 +118,7 @@ def export_encoder(
         ...     sorted(file.name for file in path.iterdir())
         ['config.json', 'model.safetensors']
     """
-    encoder: Any = unwrap_model(backbone)  # type: ignore[no-untyped-call]
+    encoder: Any = unwrap_model(backbone)
     if not hasattr(encoder, "pretrained_cfg"):
         raise TypeError(
             "backbone: expected a timm model, such as create_backbone gives, got "
@@ -130,7 +129,7 @@ def export_encoder(
     if encoder.num_classes != 0:
         encoder.reset_classifier(0)
 
-    architecture = encoder.pretrained_cfg["architecture"]
+    source, name = encoder.pretrained_cfg, encoder.pretrained_cfg["architecture"]
     image_shape = _image_shape(encoder)
     if input_size is not None:
         check_count("input_size", input_size)
@@ -139,13 +138,13 @@ def export_encoder(
         encoder.num_features = _measure_width(encoder, image_shape)
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
-            f"input_size: {architecture} takes no images of shape {image_shape}: {error}"
+            f"input_size: {name} takes no images of shape {image_shape}: {error}"
         ) from error
 
-    # The whole of it, since timm before 1.0.31 replaces its own by this, where later ones update.
-    config = PretrainedCfg(**encoder.pretrained_cfg).to_dict(remove_source=True)
+    # Complete, since timm before 1.0.31 takes it in place of its own; later ones merge the two.
+    config = filter_pretrained_cfg(source, remove_source=True)
     config.pop("state_dict", None)
-    if input_size is not None or image_shape != tuple(config["input_size"]):
+    if input_size is not None or image_shape != tuple(source["input_size"]):
         # What timm recommends for testing was found with other weights, at another size.
         config |= {"test_input_size": None, "test_pool_size": None, "pool_size": None}
     config |= {"input_size": image_shape, "num_classes": 0, "custom_load": False}
@@ -154,7 +153,8 @@ def export_encoder(
     model_config = {"pretrained_cfg": config}
     if _has_small_stem(encoder):
         model_config["star_head"] = {"small_images": True}
-    model_args = {k: v for k, v in _model_args(encoder).items() if not k.endswith("_rate")}
+    built_with = getattr(encoder, "_model_args", {})
+    model_args = {k: v for k, v in built_with.items() if not k.endswith("_rate")}
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,8 +170,8 @@ def export_encoder(
         written = json.loads(Path(scratch, _CONFIG).read_text())["pretrained_cfg"]["input_size"]
         if tuple(written) != image_shape:
             raise ValueError(
-                f"input_size: {architecture} was built for images of shape {tuple(written)}, got "
-                f"{input_size}; build it with img_size={input_size}"
+                f"input_size: this {name} was built for {written[1:]}, got {input_size}; "
+                f"build it with img_size={input_size}"
             )
         for file in (_WEIGHTS, _CONFIG):
             os.replace(Path(scratch, file), folder / file)
@@ -199,50 +199,38 @@ def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
         torch.Size([2, 512])
     """
     folder = Path(folder)
-    for path in (folder / _CONFIG, folder / _WEIGHTS):
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"folder: expected {_CONFIG} and {_WEIGHTS}, as export_encoder writes them; "
-                f"there is no {path}"
-            )
+    missing = [name for name in (_CONFIG, _WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"folder: expected {_CONFIG} and {_WEIGHTS}, as export_encoder writes them, in "
+            f"{folder}, which lacks {' and '.join(missing)}"
+        )
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         backbone = timm.create_model(f"local-dir:{folder}", num_classes=0)
         if config.get("star_head", {}).get("small_images", False):
             _use_small_stem(backbone, config["architecture"])
-    except Exception as error:
-        raise ValueError(
-            f"folder: expected {folder / _CONFIG} to describe a model that timm "
-            f"{timm.__version__} can build, got: {error}"
-        ) from error
-    try:
         backbone.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
-    except Exception as error:
+    except Exception as error:  # whatever timm makes of a config that it cannot use
         raise ValueError(
-            f"folder: expected {folder / _WEIGHTS} to hold the weights of the "
-            f"{config['architecture']} that {_CONFIG} describes, got: {error}"
+            f"folder: expected {folder} to hold a model that timm {timm.__version__} can build "
+            f"from {_CONFIG}, and its weights in {_WEIGHTS}: {error}"
         ) from error
-    return _note(backbone, config.get("model_args", {}))
+    _annotate(backbone, config.get("model_args", {}))
+    return backbone
 
 
-def _note(backbone: Any, model_args: dict[str, Any]) -> nn.Module:
-    """Give a new backbone the attributes that training and export read."""
-    if not hasattr(backbone, "_model_args"):  # timm notes what it was built with from 1.0.31 on
-        backbone._model_args = model_args
+def _annotate(backbone: Any, model_args: dict[str, Any]) -> None:
+    """Set what training and export read from a backbone."""
+    if not hasattr(backbone, "_model_args"):  # timm does this itself from 1.0.31 on
+        backbone._model_args = {k: v for k, v in model_args.items() if v is not None}
     backbone.num_features = _measure_width(backbone, _image_shape(backbone))
-    module: nn.Module = backbone
-    return module
-
-
-def _model_args(backbone: nn.Module) -> dict[str, Any]:
-    args = getattr(backbone, "_model_args", {})
-    return {key: value for key, value in args.items() if value is not None}
 
 
 def _image_shape(backbone: Any) -> tuple[int, int, int]:
     """(C, H, W) of the images that the backbone was built for."""
     channels, *size = backbone.pretrained_cfg["input_size"]
-    args = _model_args(backbone)
+    args = getattr(backbone, "_model_args", {})
     size = args.get("img_size", size)
     height, width = (size, size) if isinstance(size, int) else size
     return args.get("in_chans", channels), height, width
@@ -263,12 +251,12 @@ def _measure_width(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
         except RuntimeError:  # an operation that needs the numbers themselves
             features = probe(weight.device)
     got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-    if len(got) != 2 or isinstance(got, str):
+    if not isinstance(got, tuple) or len(got) != 2:
         raise ValueError(
-            f"expected pooled features of shape (B, D) from {type(backbone).__name__}, got {got}; "
-            "leave global_pool and features_only as they are"
+            f"backbone: expected pooled features (2, D) of 2 images, got {got}; of timm's options, "
+            "global_pool='' and features_only=True give others"
         )
-    return int(got[1])
+    return got[1]
 
 
 def _clone_tensors(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None:
@@ -277,10 +265,8 @@ def _clone_tensors(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None
         state[key] = tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _first_conv(resnet: Any) -> nn.Conv2d:
-    stem = resnet.conv1
-    conv: nn.Conv2d = stem[0] if isinstance(stem, nn.Sequential) else stem
-    return conv
+def _first_conv(resnet: nn.Module) -> Any:
+    return next(module for module in resnet.modules() if isinstance(module, nn.Conv2d))
 
 
 def _has_small_stem(backbone: nn.Module) -> bool:
@@ -307,24 +293,23 @@ def _use_small_stem(backbone: Any, name: str) -> None:
     backbone.register_module("maxpool", nn.Identity())
 
 
-def _initialise_as_paper(backbone: nn.Module) -> None:
+def _initialise_as_paper(backbone: Any) -> None:
     for module in backbone.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             # PyTorch draws weights and biases uniformly in +-1/sqrt(fan_in).
             module.reset_parameters()
-        zero_init_last: Callable[[], None] | None = getattr(module, "zero_init_last", None)
-        if zero_init_last is not None:
-            zero_init_last()
+        elif hasattr(module, "zero_init_last"):
+            module.zero_init_last()
 
 
 def _check_normalize(
     normalize: Mapping[str, Sequence[float]], channels: int
-) -> dict[str, tuple[float, ...]]:
-    if set(normalize) != {"mean", "std"}:
-        raise ValueError(f"normalize: expected the keys mean and std, got {sorted(normalize)}")
-    numbers = {key: tuple(float(number) for number in normalize[key]) for key in ("mean", "std")}
-    for key, values in numbers.items():
-        if len(values) != channels or (key == "std" and min(values) <= 0):
-            what = "positive numbers" if key == "std" else "numbers"
-            raise ValueError(f"normalize: expected {channels} {what} as {key}, got {values}")
+) -> dict[str, list[float]]:
+    numbers = {key: [float(value) for value in normalize[key]] for key in normalize}
+    lengths = {key: len(values) for key, values in numbers.items()}
+    if lengths != {"mean": channels, "std": channels} or min(numbers["std"]) <= 0:
+        raise ValueError(
+            f"normalize: expected {channels} numbers as 'mean' and {channels} above 0 as 'std', "
+            f"got {numbers}"
+        )
     return numbers

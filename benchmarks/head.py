@@ -4,6 +4,9 @@ Forward and backward in training mode; operations are counted by the profiler, t
 of runs taken in turn.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from timing import time_in_turn
 from torch import Tensor, nn
@@ -42,7 +45,7 @@ class LoopedExperts(nn.Module):
         return torch.stack(z, dim=1)
 
 
-def bare_products(width: int, output_dim: int, num_experts: int, batch: int) -> None:
+def bare_products(width: int, output_dim: int, num_experts: int, batch: int) -> Callable[[], None]:
     """The matrix products of one forward and backward pass of the bank, and nothing else."""
     x = torch.ones(width, batch)
     hidden = torch.ones(num_experts, width, batch)
@@ -63,7 +66,7 @@ def bare_products(width: int, output_dim: int, num_experts: int, batch: int) -> 
     return run
 
 
-def count_operations(run: object) -> int:
+def count_operations(run: Callable[[], None]) -> int:
     """Operations that the profiler sees in one run."""
     with profile() as recorded:
         run()
@@ -72,8 +75,10 @@ def count_operations(run: object) -> int:
 
 def main() -> None:
     """Print one row for each size."""
-    print("head, forward + backward        ops: loop   ours  ratio |  ms: loop   ours  bare | "
-          "loop/ours  ours/bare")
+    print(
+        "head, forward + backward        ops: loop   ours  ratio |  ms: loop   ours  bare | "
+        "loop/ours  ours/bare"
+    )
     for width, num_experts, batch in ((512, 16, 256), (512, 16, 64), (2048, 8, 64)):
         features = torch.randn(batch, width, requires_grad=True)
         weight = torch.randn(batch, 2, 128)
@@ -85,9 +90,9 @@ def main() -> None:
             module(x).backward(w)
             x.grad = None
 
-        runs = {
-            "loop": lambda m=loop: train(m),
-            "ours": lambda m=bank: train(m),
+        runs: dict[str, Callable[[], None]] = {
+            "loop": partial(train, loop),
+            "ours": partial(train, bank),
             "bare": bare_products(width, 128, num_experts, batch),
         }
         seconds = time_in_turn(runs, rounds=20)
@@ -95,7 +100,8 @@ def main() -> None:
         print(
             f"width {width:4}, {num_experts:2} experts, batch {batch:3}"
             f"   {ops['loop']:6} {ops['ours']:6} {ops['loop'] / ops['ours']:6.1f} |"
-            f"{1e3 * seconds['loop']:10.1f} {1e3 * seconds['ours']:6.1f} {1e3 * seconds['bare']:5.1f} |"
+            f"{1e3 * seconds['loop']:10.1f} {1e3 * seconds['ours']:6.1f}"
+            f" {1e3 * seconds['bare']:5.1f} |"
             f" {seconds['loop'] / seconds['ours']:9.2f} {seconds['ours'] / seconds['bare']:10.2f}"
         )
 

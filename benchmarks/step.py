@@ -4,11 +4,13 @@ ResNet-18, 96 pixels, batch 64, three views, 16 experts. What it is held against
 backbone on the same three views, with SimCLR's head on each and lightly's NT-Xent on two.
 """
 
+from functools import partial
+
 import torch
-import torch.nn as nn
 from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from timing import time_in_turn
+from torch import nn
 
 from star_head import STAR, STARProjectionHead, STARViews
 from star_head.adapters.timm import create_backbone
@@ -43,8 +45,8 @@ def main() -> None:
         optimizer.step()
 
     runs = {
-        name: lambda m=model, o=torch.optim.SGD(model.parameters(), 0.03, 0.9): train(m, o)
-        for name, model in (("lightly, three passes", simclr), ("STAR", star))
+        name: partial(train, model, torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9))
+        for name, model in {"lightly, three passes": simclr, "STAR": star}.items()
     }
     seconds = time_in_turn(runs, rounds=8, warmup=2)
     print("training step, ResNet-18       s   ratio")

@@ -23,7 +23,7 @@ def draw_views(views: STARViews, path: Path) -> None:
     """
     rows, columns = len(views.original), 1 + len(views.views)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(3.1 * columns, 3.4 * rows), squeeze=False, layout="constrained"
+        rows, columns, figsize=(2.9 * columns, 3.1 * rows), squeeze=False, layout="constrained"
     )
     for row, row_axes in enumerate(axes):
         images = [views.original, *views.views]
@@ -67,7 +67,9 @@ def draw_routing(weights: Tensor, path: Path) -> None:
     usage, spread = expert_usage(weights), weights.std(dim=0)
     order = (usage[1] - usage[0]).argsort()
     experts = range(len(order))
-    figure, axis = plt.subplots(figsize=(max(5.0, 0.55 * len(order) + 2), 3.6), layout="constrained")
+    figure, axis = plt.subplots(
+        figsize=(max(5.0, 0.55 * len(order) + 2), 3.6), layout="constrained"
+    )
     for task, (name, color) in enumerate(
         (("invariant task", _INVARIANT), ("equivariant task", _EQUIVARIANT))
     ):
@@ -81,15 +83,20 @@ def draw_routing(weights: Tensor, path: Path) -> None:
             label=name,
         )
     even = 1 / len(order)
-    axis.axhline(even, color="#888888", linewidth=0.8, linestyle="--", label=f"even: 1/{len(order)}")
+    axis.axhline(
+        even, color="#888888", linewidth=0.8, linestyle="--", label=f"even: 1/{len(order)}"
+    )
     axis.set_xticks(list(experts), [str(int(expert)) for expert in order])
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel(r"expert, from the invariant task's own $\rightarrow$ to the equivariant task's")
+    axis.set_xlabel(
+        r"expert, from the invariant task's own $\rightarrow$ to the equivariant task's"
+    )
     axis.set_ylabel("routing weight (mean, std over images)")
     axis.set_title(
-        f"Who serves whom: divergence of the two routings {routing_divergence(weights):.2f} (0 to 1)",
+        f"Divergence of the two tasks' routings: {routing_divergence(weights):.2f} (0 to 1)",
         fontsize=10,
     )
-    axis.legend(frameon=False, fontsize=9)
+    axis.margins(y=0.25)
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
     figure.savefig(path, dpi=130)
     plt.close(figure)

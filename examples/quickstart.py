@@ -14,8 +14,8 @@ from typing import cast
 
 import numpy as np
 import torch
+from command_line import run
 from image_data import IMAGE_SIZES, DatasetName, Images, load_images
-from jsonargparse import auto_cli
 from plots import draw_routing, draw_views
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
@@ -33,7 +33,7 @@ def main(
     dataset: DatasetName = "digits",
     data_dir: Path | None = None,
     backbone: str = "resnet10t",
-    epochs: int = 40,
+    epochs: int = 30,
     batch_size: int = 128,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     seed: int = 0,
@@ -180,4 +180,4 @@ def report(results: dict[str, object], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    run(main)

@@ -8,7 +8,9 @@ def check_matrix(name: str, tensor: Tensor, width: int | None = None) -> None:
     """Raise unless ``tensor`` is a floating-point tensor of shape (B, width)."""
     expected = "(B, D)" if width is None else f"(B, {width})"
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name}: expected a tensor of shape {expected}, got {type(tensor).__name__}")
+        raise TypeError(
+            f"{name}: expected a tensor of shape {expected}, got {type(tensor).__name__}"
+        )
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
     if tensor.ndim != 2 or (width is not None and tensor.shape[1] != width):
@@ -16,7 +18,7 @@ def check_matrix(name: str, tensor: Tensor, width: int | None = None) -> None:
 
 
 def check_dtype(name: str, tensor: Tensor, weight: Tensor) -> None:
-    """Raise where ``tensor`` does not have the dtype of ``weight`` and autocast will not cast it."""
+    """Raise unless ``tensor`` has the dtype of ``weight`` or autocast will give it that."""
     if tensor.dtype != weight.dtype and not torch.is_autocast_enabled(tensor.device.type):
         raise TypeError(f"{name}: expected {weight.dtype}, as the weights, got {tensor.dtype}")
 

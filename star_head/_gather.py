@@ -1,6 +1,5 @@
 """Gathering a batch from all processes, with gradients."""
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import _functional_collectives as collectives
@@ -22,4 +21,5 @@ def gather(tensor: Tensor) -> Tensor:
     The backward pass sums every process's gradient for the rows gathered here. All processes must
     give the same n. ``torch.compile`` traces it.
     """
-    return collectives.all_gather_tensor_autograd(tensor.contiguous(), 0, dist.group.WORLD)
+    world = dist.distributed_c10d._get_default_group()
+    return collectives.all_gather_tensor_autograd(tensor.contiguous(), 0, world)

@@ -93,9 +93,10 @@ class AugmentationRecord(NamedTuple):
         Raises:
             ValueError: If a parameter is not finite.
         """
-        values = self[: len(Parameter)]
-        if not all(map(math.isfinite, values)):  # type: ignore[arg-type]
-            bad = {p.label: v for p, v in zip(Parameter, values, strict=True) if not math.isfinite(v)}  # type: ignore[arg-type]
+        values = [float(value) for value in self[: len(Parameter)]]  # type: ignore[arg-type]
+        if not all(map(math.isfinite, values)):
+            labelled = zip(Parameter, values, strict=True)
+            bad = {p.label: value for p, value in labelled if not math.isfinite(value)}
             raise ValueError(f"record: expected finite parameters, got {bad}")
         return torch.tensor(values, dtype=torch.float32)
 

@@ -4,6 +4,7 @@ Source: STAR (arXiv 2510.27222), after EquiMod: e_hat = e0 + phi([e0, psi(a)]).
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,15 +12,13 @@ from torch import Tensor, nn
 
 from star_head._checks import check_count, check_dtype, check_matrix
 from star_head.augmentation import STATISTICS, Parameter, Statistics
-from star_head.experts import ActLayer, NormLayer, ReLU
+from star_head.experts import ActLayer, NormLayer, ReLU, reset_children
 
 StatisticsLike = str | Statistics | tuple[Any, Any]
 """A named set ("stl10", "imagenet100") or a (mean, std) pair of sequences or tensors."""
 
 
-def resolve_statistics(
-    statistics: StatisticsLike, parameter_dim: int
-) -> tuple[Tensor, Tensor]:
+def resolve_statistics(statistics: StatisticsLike, parameter_dim: int) -> tuple[Tensor, Tensor]:
     """Look up or check parameter statistics: float64 mean and std, (P,) each.
 
     Raises:
@@ -109,7 +108,7 @@ class EquivariantPredictor(nn.Module):
         self.psi = nn.Linear(parameter_dim, embedding_dim, device=device, dtype=dtype)
         widths = [2 * embedding_dim, 4 * embedding_dim, 4 * embedding_dim]
         layers: list[nn.Module] = []
-        for d_in, d_out in zip(widths[:-1], widths[1:], strict=True):
+        for d_in, d_out in pairwise(widths):
             layers.append(nn.Linear(d_in, d_out, norm_layer is None, device, dtype))
             if norm_layer is not None:
                 layers.append(norm_layer(d_out, device=device, dtype=dtype))
@@ -119,9 +118,7 @@ class EquivariantPredictor(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw psi and phi anew; the statistics stay."""
-        for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+        reset_children(self)
 
     def forward(self, embedding: Tensor, params: Tensor) -> Tensor:
         """Predict the views' embeddings from the originals' and the views' parameters."""

@@ -6,6 +6,7 @@ Source: STAR (arXiv 2510.27222): z_t = sum_k R_t(y)_k E_k(y).
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -23,6 +24,13 @@ ActLayer = Callable[[], nn.Module]
 
 # In place: no norm needs its output for the backward pass, and the bank's activations are large.
 ReLU: ActLayer = partial(nn.ReLU, inplace=True)
+
+
+def reset_children(module: nn.Module) -> None:
+    """Draw anew the parameters of all modules within one."""
+    for child in module.modules():
+        if child is not module and callable(getattr(child, "reset_parameters", None)):
+            child.reset_parameters()  # type: ignore[operator]
 
 
 class ExpertLinear(nn.Module):
@@ -99,6 +107,9 @@ class ExpertNorm(nn.Module):
     Shape:
         input and output (1, E H, B).
     """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(self, norm: nn.Module, num_experts: int) -> None:
         super().__init__()
@@ -210,10 +221,8 @@ class RoutedExperts(nn.Module):
 
         widths = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim]
         layers: list[nn.Module] = []
-        for d_in, d_out in zip(widths[:-2], widths[1:-1], strict=True):
-            layers.append(
-                ExpertLinear(num_experts, d_in, d_out, norm_layer is None, device, dtype)
-            )
+        for d_in, d_out in pairwise(widths[:-1]):
+            layers.append(ExpertLinear(num_experts, d_in, d_out, norm_layer is None, device, dtype))
             if norm_layer is not None:
                 layers.append(expert_norm(norm_layer, num_experts, d_out, device, dtype))
             layers.append(act_layer())
@@ -233,9 +242,7 @@ class RoutedExperts(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw every expert and router anew."""
-        for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+        reset_children(self)
 
     def routing_weights(self, features: Tensor) -> Tensor:
         """What each task takes of each expert, (B, T, E), from features (B, D)."""
@@ -257,7 +264,7 @@ class RoutedExperts(nn.Module):
 
     def _check(self, features: Tensor) -> None:
         check_matrix("features", features, self.input_dim)
-        check_dtype("features", features, self.layers[0].weight)
+        check_dtype("features", features, next(self.layers.parameters()))
 
     def _has_batch_norm(self) -> bool:
         # Not so for SyncBatchNorm, which takes a single sample from each of several processes.

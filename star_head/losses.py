@@ -192,8 +192,12 @@ class STARLoss(nn.Module):
                 f"equivariant_weight: expected a number of at least 0, got {equivariant_weight}"
             )
         self.equivariant_weight = equivariant_weight
-        self.invariant_loss = invariant_loss or NTXentLoss(temperature, gather_distributed)
-        self.equivariant_loss = equivariant_loss or NTXentLoss(temperature, gather_distributed)
+        if invariant_loss is None:
+            invariant_loss = NTXentLoss(temperature, gather_distributed)
+        if equivariant_loss is None:
+            equivariant_loss = NTXentLoss(temperature, gather_distributed)
+        self.invariant_loss = invariant_loss
+        self.equivariant_loss = equivariant_loss
 
     def forward(
         self,

@@ -55,12 +55,12 @@ class STAR(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.loss = loss or STARLoss()
+        self.loss = STARLoss() if loss is None else loss
 
     def forward(self, views: STARViews) -> STARLossTerms:
         """Compute the loss of a batch of views."""
         output = self.embed(views)
-        return self.loss(*output.embeddings, *output.predicted)  # type: ignore[no-any-return]
+        return self.loss(*output.embeddings, *output.predicted)
 
     def embed(self, views: STARViews) -> STAROutput:
         """Compute features, embeddings and predictions: what ``forward`` takes the loss of.

@@ -47,7 +47,9 @@ def test_statistics_have_the_sources_values() -> None:
 def make_views(seed: int) -> STARViews:
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(3, 3, 4, 4, generator=generator)
-    return STARViews(images[0], (images[1], images[2]), tuple(torch.rand(2, 11, generator=generator)))
+    return STARViews(
+        images[0], (images[1], images[2]), tuple(torch.rand(2, 11, generator=generator))
+    )
 
 
 def test_default_collate_makes_a_batch() -> None:

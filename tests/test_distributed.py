@@ -82,7 +82,9 @@ def test_two_processes_equal_one(tmp_path: Path, compiled: bool) -> None:
     model = make_model(gather=False)
     terms = model(make_views())
     terms.total.backward()
-    torch.testing.assert_close(torch.stack([r["total"] for r in results]).mean(), terms.total.detach())
+    torch.testing.assert_close(
+        torch.stack([r["total"] for r in results]).mean(), terms.total.detach()
+    )
     for name, parameter in model.named_parameters():
         for result in results:
             torch.testing.assert_close(result["parameters"][name], parameter.grad, msg=name)

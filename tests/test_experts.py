@@ -87,7 +87,9 @@ def test_sample_norms_work_within_an_expert_with_their_own_scale(norm: type[nn.M
                     parameter.data.copy_(getattr(layer, name)[10 * k : 10 * k + 10])
                 h = plain(h)
             elif hasattr(layer, "weight"):
-                h = nn.functional.linear(h, layer.weight[k], None if layer.bias is None else layer.bias[k])
+                h = nn.functional.linear(
+                    h, layer.weight[k], None if layer.bias is None else layer.bias[k]
+                )
             else:
                 h = h.relu()
         outputs.append(h)
@@ -157,8 +159,13 @@ def test_bad_features(bad: torch.Tensor, error: type[Exception], message: str) -
     "name", ["input_dim", "hidden_dim", "output_dim", "num_experts", "num_tasks", "num_layers"]
 )
 def test_bad_counts(name: str) -> None:
-    good = dict(zip(["input_dim", "hidden_dim", "output_dim", "num_experts", "num_tasks"],
-                    itertools.repeat(2), strict=False))
+    good = dict(
+        zip(
+            ["input_dim", "hidden_dim", "output_dim", "num_experts", "num_tasks"],
+            itertools.repeat(2),
+            strict=False,
+        )
+    )
     with pytest.raises(ValueError, match=f"{name}: expected at least 1, got 0"):
         RoutedExperts(**{**good, name: 0})
     with pytest.raises(TypeError, match=f"{name}: expected an integer, got 2.0"):

@@ -185,13 +185,29 @@ def test_reset_parameters_keeps_statistics() -> None:
     ("kwargs", "error", "message"),
     [
         ({"routing": "sparse"}, ValueError, "routing: expected one of .*'mmoe'.*got 'sparse'"),
-        ({"routing": "shared", "num_experts": 4}, ValueError, "num_experts: .*'shared' has 3, got 4"),
+        (
+            {"routing": "shared", "num_experts": 4},
+            ValueError,
+            "num_experts: .*'shared' has 3, got 4",
+        ),
         ({"num_experts": 0}, ValueError, "num_experts: expected at least 1, got 0"),
         ({"statistics": "cifar"}, ValueError, "statistics: unknown name 'cifar'.*imagenet100"),
         ({"statistics": 3}, TypeError, "statistics: .*got 3"),
-        ({"statistics": ([0.0] * 10, [1.0] * 10)}, ValueError, r"statistics: .*\(11,\), got \(10,\)"),
-        ({"statistics": ([0.0] * 11, [0.0] * 11)}, ValueError, "statistics: expected a positive std"),
-        ({"statistics": ([float("nan")] * 11, [1.0] * 11)}, ValueError, "statistics: .*finite mean"),
+        (
+            {"statistics": ([0.0] * 10, [1.0] * 10)},
+            ValueError,
+            r"statistics: .*\(11,\), got \(10,\)",
+        ),
+        (
+            {"statistics": ([0.0] * 11, [0.0] * 11)},
+            ValueError,
+            "statistics: expected a positive std",
+        ),
+        (
+            {"statistics": ([float("nan")] * 11, [1.0] * 11)},
+            ValueError,
+            "statistics: .*finite mean",
+        ),
     ],
 )
 def test_bad_arguments(kwargs: dict, error: type[Exception], message: str) -> None:

@@ -150,7 +150,9 @@ def test_bad_input() -> None:
         loss(torch.randn(1, 4), torch.randn(1, 4))
     with pytest.raises(ValueError, match="at least 2 samples to compare, got 0"):
         loss(torch.randn(0, 4), torch.randn(0, 4))
-    with pytest.raises(ValueError, match=r"out1: expected the shape of out0, \(3, 4\), got \(2, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"out1: expected the shape of out0, \(3, 4\), got \(2, 4\)"
+    ):
         loss(torch.randn(3, 4), torch.randn(2, 4))
     with pytest.raises(ValueError, match=r"out0: expected shape \(B, D\)"):
         loss(torch.randn(3), torch.randn(3))

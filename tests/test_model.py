@@ -24,7 +24,9 @@ def make(routing: str = "mmoe") -> STAR:
 
 
 def make_views(n: int = 5) -> STARViews:
-    return STARViews(torch.rand(n, 3, 4, 4), list(torch.rand(2, n, 3, 4, 4)), list(torch.rand(2, n, 11)))
+    return STARViews(
+        torch.rand(n, 3, 4, 4), list(torch.rand(2, n, 3, 4, 4)), list(torch.rand(2, n, 11))
+    )
 
 
 def test_forward_is_the_line_of_the_design() -> None:
@@ -54,9 +56,7 @@ def test_embed_gives_what_forward_takes_the_loss_of() -> None:
     model, views = make().eval(), make_views()
     output = model.embed(views)
     assert [y.shape for y in output.features] == [(5, 3), (5, 3)]
-    assert torch.equal(
-        model.loss(*output.embeddings, *output.predicted).total, model(views).total
-    )
+    assert torch.equal(model.loss(*output.embeddings, *output.predicted).total, model(views).total)
 
 
 def test_pooled_maps_are_flattened_and_others_refused() -> None:

@@ -183,7 +183,9 @@ def test_sixteen_bits_are_scaled_not_clipped(mode: str) -> None:
     image = Image.fromarray(values.astype(dtype))
     assert image.mode == mode
     view = plain().apply(image, AugmentationRecord(0, 0, 32, 32))
-    torch.testing.assert_close(view[0], torch.from_numpy(values / 65536).float(), rtol=0, atol=1 / 255)
+    torch.testing.assert_close(
+        view[0], torch.from_numpy(values / 65536).float(), rtol=0, atol=1 / 255
+    )
 
 
 def test_uint8_tensors() -> None:
@@ -268,8 +270,16 @@ def test_bad_arguments(kwargs: dict, message: str) -> None:
     ("image", "error", "message"),
     [
         (Image.new("RGB", (1, 40)), ValueError, "image: .*at least 2 pixels.*height 40, width 1"),
-        (np.zeros((8, 8, 3)), TypeError, "image: expected a PIL image or a uint8 tensor, got ndarray"),
-        (torch.rand(3, 8, 8), TypeError, "image: expected a tensor of torch.uint8, got torch.float32"),
+        (
+            np.zeros((8, 8, 3)),
+            TypeError,
+            "image: expected a PIL image or a uint8 tensor, got ndarray",
+        ),
+        (
+            torch.rand(3, 8, 8),
+            TypeError,
+            "image: expected a tensor of torch.uint8, got torch.float32",
+        ),
         (torch.zeros(8, 8, dtype=torch.uint8), ValueError, r"image: .*got \(8, 8\)"),
         (torch.zeros(4, 8, 8, dtype=torch.uint8), ValueError, r"image: .*got \(4, 8, 8\)"),
     ],
@@ -282,7 +292,9 @@ def test_bad_images(image: object, error: type[Exception], message: str) -> None
 
 def test_record_of_a_larger_image_is_refused() -> None:
     record = AugmentationRecord(30, 0, 40, 40)
-    with pytest.raises(ValueError, match="record: .*height 60 and width 80, got top 30, left 0, height 40"):
+    with pytest.raises(
+        ValueError, match="record: .*height 60 and width 80, got top 30, left 0, height 40"
+    ):
         plain().apply(picture(), record)
     with pytest.raises(ValueError, match="image: .*height 1, width 9"):
         plain().sample((1, 9))

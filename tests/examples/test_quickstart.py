@@ -1,0 +1,122 @@
+"""The quickstart as a user runs it, small."""
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def quickstart(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, EXAMPLES / "quickstart.py", "--output", "out", *arguments]
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+
+
+def results(done: subprocess.CompletedProcess[str], cwd: Path) -> dict:
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((cwd / "out/metrics.json").read_text())
+
+
+@pytest.mark.slow
+def test_digits_learn(tmp_path: Path) -> None:
+    done = quickstart("--epochs", 8, cwd=tmp_path)
+    found = results(done, tmp_path)
+    # Measured in errors: training takes away at least a third of the untrained network's.
+    assert 1 - found["1-NN accuracy after"] < 0.67 * (1 - found["1-NN accuracy before"])
+    assert found["1-NN accuracy after"] > 0.9
+    assert 0 < found["mean canonical correlation"] < 1
+    assert np.sum(found["expert usage"], axis=1) == pytest.approx([1, 1], abs=1e-3)
+    for name in ("views.png", "routing.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert min(picture.size) > 300
+    encoder = timm.create_model(f"local-dir:{tmp_path}/out/encoder", pretrained=True).eval()
+    assert encoder.pretrained_cfg["input_size"] == [3, 32, 32]
+    assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, encoder.num_features)
+    for words in (
+        "1-NN accuracy before",
+        "expert usage, equivariant",
+        "mean canonical correlation",
+    ):
+        assert words in done.stdout
+    assert "loss" in done.stderr
+    assert "img/s" in done.stderr
+
+
+def test_invariant_routing_is_simclr(tmp_path: Path) -> None:
+    arguments = ("--routing", "invariant", "--epochs", 1, "--max-images", 64, "--batch-size", 32)
+    found = results(quickstart(*arguments, cwd=tmp_path), tmp_path)
+    assert found["expert usage"] == [[1.0]]
+    assert "mean canonical correlation" not in found
+    assert not (tmp_path / "out/routing.png").exists()
+    assert (tmp_path / "out/views.png").exists()
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def test_fashion_mnist_reads_the_original_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    generator = np.random.default_rng(0)
+    for part, n in (("train", 200), ("t10k", 40)):
+        images = generator.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        write_idx(data / f"{part}-images-idx3-ubyte.gz", images)
+        write_idx(data / f"{part}-labels-idx1-ubyte.gz", np.arange(n, dtype=np.uint8) % 10)
+    arguments = ("--dataset", "fashion-mnist", "--data-dir", data, "--routing", "shared")
+    done = quickstart(*arguments, "--epochs", 1, "--batch-size", 100, cwd=tmp_path)
+    found = results(done, tmp_path)
+    assert found["images"] == 200
+    assert found["expert usage"] == [[1, 0, 1], [0, 1, 1]]
+
+
+def make_folder(root: Path, suffix: str = ".png") -> Path:
+    generator = np.random.default_rng(0)
+    for label in ("cats", "dogs"):
+        (root / label).mkdir(parents=True)
+        for i in range(90):
+            pixels = generator.integers(0, 256, (40 + i % 7, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{i}{suffix}")
+    return root
+
+
+def test_folder_of_class_folders(tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "photos")
+    arguments = ("--dataset", "folder", "--data-dir", data, "--epochs", 1, "--max-images", 140)
+    done = quickstart(
+        *arguments, "--batch-size", 70, "--backbone", "mobilenetv3_small_050", cwd=tmp_path
+    )
+    assert results(done, tmp_path)["images"] == 140
+
+
+FOLDER = ("--dataset", "folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*FOLDER, "--data-dir", "nowhere"), "data_dir: expected a folder .* got nowhere"),
+        (FOLDER, "data_dir: expected a folder of class folders, got None"),
+        ((*FOLDER, "--data-dir", "empty"), "data_dir: expected class folders .* in empty"),
+        ((*FOLDER, "--data-dir", "texts"), "data_dir: expected class folders .* in texts"),
+        (("--backbone", "resnet19"), "name: timm .* has no model 'resnet19'"),
+        (("--batch-size", "5000"), "batch_size: expected at most the 1437 images, got 5000"),
+    ],
+)
+def test_bad_input(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts/notes").mkdir(parents=True)
+    (tmp_path / "texts/notes/one.txt").write_text("no image")
+    done = quickstart(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert re.search(message, done.stderr), done.stderr[-2000:]

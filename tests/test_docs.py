@@ -1,0 +1,50 @@
+"""What the documentation shows is what the code does."""
+
+import difflib
+import doctest
+import importlib
+import pkgutil
+import re
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+import star_head
+import star_head.adapters
+
+ROOT = Path(__file__).parent.parent
+MODULES = [
+    "star_head",
+    *(
+        module.name
+        for package in (star_head, star_head.adapters)
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    ),
+]
+
+
+def test_every_module_is_among_those_whose_doctests_run() -> None:
+    files = [*ROOT.glob("star_head/*.py"), *ROOT.glob("adapters/*.py")]
+    names = {file.stem for file in files} - {"__init__"}
+    assert names <= {name.rpartition(".")[2] for name in MODULES}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name: str) -> None:
+    torch.manual_seed(0)
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_readme_shows_how_lightlys_own_example_changes() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (shown,) = re.findall(r"```diff\n(.*?)```", readme, re.DOTALL)
+    description = metadata("lightly")["Description"] or metadata("lightly").get_payload()
+    original = re.findall(r"```python\n(.*?)```", description, re.DOTALL)[0].splitlines()
+    ours = (ROOT / "examples/lightly_simclr.py").read_text().splitlines()[1:]  # less its title
+    diff = list(difflib.unified_diff(original, ours, lineterm="", n=1))[2:]
+    assert shown.splitlines() == diff
+    assert sum(line.startswith("+") for line in diff) <= 12
+    assert sum(line.startswith("-") for line in diff) <= 12
