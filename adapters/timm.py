@@ -5,6 +5,7 @@ import difflib
 import inspect
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,9 +105,6 @@ def export_encoder(
         normalize: ``{"mean": [...], "std": [...]}``, a number for each channel, of images in
             [0, 1]; the model's own unless given.
 
-    Returns:
-        The folder.
-
     Raises:
         TypeError: If timm did not make the backbone.
         ValueError: If the backbone gives no (B, D) features, cannot take images of
@@ -131,6 +129,9 @@ def export_encoder(
 
     source, name = encoder.pretrained_cfg, encoder.pretrained_cfg["architecture"]
     image_shape = _image_shape(encoder)
+    model_args = {k: v for k, v in _model_args(encoder).items() if not k.endswith("_rate")}
+    if source.get("fixed_input_size"):  # timm before 1.0.31 would take it from input_size
+        model_args["img_size"] = image_shape[1:]
     if input_size is not None:
         check_count("input_size", input_size)
         image_shape = (image_shape[0], input_size, input_size)
@@ -147,14 +148,14 @@ def export_encoder(
     if input_size is not None or image_shape != tuple(source["input_size"]):
         # What timm recommends for testing was found with other weights, at another size.
         config |= {"test_input_size": None, "test_pool_size": None, "pool_size": None}
-    config |= {"input_size": image_shape, "num_classes": 0, "custom_load": False}
+    config |= {"input_size": image_shape, "num_classes": 0}
+    if image_shape[0] != 3:  # timm before 1.0.31 takes the stored one for RGB, and draws another
+        config["first_conv"] = None
     if normalize is not None:
         config |= _check_normalize(normalize, image_shape[0])
     model_config = {"pretrained_cfg": config}
-    if _has_small_stem(encoder):
+    if isinstance(encoder, ResNet) and isinstance(encoder.maxpool, nn.Identity):
         model_config["star_head"] = {"small_images": True}
-    built_with = getattr(encoder, "_model_args", {})
-    model_args = {k: v for k, v in built_with.items() if not k.endswith("_rate")}
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,6 +174,8 @@ def export_encoder(
                 f"input_size: this {name} was built for {written[1:]}, got {input_size}; "
                 f"build it with img_size={input_size}"
             )
+        # safetensors keeps its file from everybody else, whatever the umask.
+        shutil.copymode(Path(scratch, _CONFIG), Path(scratch, _WEIGHTS))
         for file in (_WEIGHTS, _CONFIG):
             os.replace(Path(scratch, file), folder / file)
     return folder
@@ -181,11 +184,10 @@ def export_encoder(
 def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
     """Rebuild what :func:`export_encoder` wrote, small-image stems too. No code in it is run.
 
+    Like :func:`create_backbone` it gives a module in training mode, on the CPU.
+
     Args:
         folder: The folder that was written.
-
-    Returns:
-        The backbone, as from :func:`create_backbone`: in training mode on the CPU.
 
     Raises:
         FileNotFoundError: If the folder or one of its two files is missing.
@@ -227,10 +229,14 @@ def _annotate(backbone: Any, model_args: dict[str, Any]) -> None:
     backbone.num_features = _measure_width(backbone, _image_shape(backbone))
 
 
+def _model_args(backbone: nn.Module) -> dict[str, Any]:
+    return getattr(backbone, "_model_args", {})
+
+
 def _image_shape(backbone: Any) -> tuple[int, int, int]:
     """(C, H, W) of the images that the backbone was built for."""
     channels, *size = backbone.pretrained_cfg["input_size"]
-    args = getattr(backbone, "_model_args", {})
+    args = _model_args(backbone)
     size = args.get("img_size", size)
     height, width = (size, size) if isinstance(size, int) else size
     return args.get("in_chans", channels), height, width
@@ -265,25 +271,14 @@ def _clone_tensors(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None
         state[key] = tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _first_conv(resnet: nn.Module) -> Any:
-    return next(module for module in resnet.modules() if isinstance(module, nn.Conv2d))
-
-
-def _has_small_stem(backbone: nn.Module) -> bool:
-    return (
-        isinstance(backbone, ResNet)
-        and isinstance(backbone.maxpool, nn.Identity)
-        and _first_conv(backbone).stride == (1, 1)
-    )
-
-
 def _use_small_stem(backbone: Any, name: str) -> None:
     if not isinstance(backbone, ResNet):
         raise ValueError(
             f"small_images: expected a model of timm.models.resnet (resnet18, seresnet50, ...), "
             f"got {name}, a {type(backbone).__name__}"
         )
-    conv = _first_conv(backbone)
+    stem: Any = backbone.conv1
+    conv: Any = stem[0] if isinstance(stem, nn.Sequential) else stem
     conv.stride = (1, 1)
     if conv.kernel_size != (3, 3):
         conv.kernel_size, conv.padding = (3, 3), (1, 1)

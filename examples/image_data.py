@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from torch.utils.data import Dataset
 from torchvision.datasets import CIFAR10, STL10, FashionMNIST, ImageFolder
@@ -118,4 +118,12 @@ def _folder(data_dir: Path | None) -> Images:
         raise ValueError(
             f"data_dir: expected class folders with images in {data_dir}: {error}"
         ) from error
-    return Images(lambda i: Image.open(folder.samples[i][0]), np.asarray(folder.targets))
+
+    def read(index: int) -> Image.Image:
+        path = folder.samples[index][0]
+        try:
+            return folder.loader(path)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"data_dir: {path} is no image that Pillow reads") from error
+
+    return Images(read, np.asarray(folder.targets))

@@ -67,8 +67,8 @@ def expert_usage(weights: Tensor) -> Tensor:
     """Mean share of each expert in each task: (T, E) from routing weights (B, T, E).
 
     Example:
-        >>> expert_usage(torch.tensor([[[0.9, 0.1]], [[0.7, 0.3]]])).tolist()
-        [[0.800000011920929, 0.20000000298023224]]
+        >>> expert_usage(torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]]])).tolist()
+        [[0.625, 0.375]]
     """
     _check_weights(weights)
     return weights.mean(dim=0)

@@ -99,24 +99,37 @@ def test_folder_of_class_folders(tmp_path: Path) -> None:
     assert results(done, tmp_path)["images"] == 140
 
 
-FOLDER = ("--dataset", "folder")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((*FOLDER, "--data-dir", "nowhere"), "data_dir: expected a folder .* got nowhere"),
-        (FOLDER, "data_dir: expected a folder of class folders, got None"),
-        ((*FOLDER, "--data-dir", "empty"), "data_dir: expected class folders .* in empty"),
-        ((*FOLDER, "--data-dir", "texts"), "data_dir: expected class folders .* in texts"),
+        (("--dataset", "folder", "--data-dir", "nowhere"), "data_dir: expected .* got nowhere"),
         (("--backbone", "resnet19"), "name: timm .* has no model 'resnet19'"),
         (("--batch-size", "5000"), "batch_size: expected at most the 1437 images, got 5000"),
     ],
 )
 def test_bad_input(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "texts/notes").mkdir(parents=True)
-    (tmp_path / "texts/notes/one.txt").write_text("no image")
     done = quickstart(*arguments, cwd=tmp_path)
     assert done.returncode != 0
     assert re.search(message, done.stderr), done.stderr[-2000:]
+
+
+def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from image_data import load_images
+
+    with pytest.raises(ValueError, match="data_dir: expected a folder of class folders, got None"):
+        load_images("folder")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="data_dir: expected class folders .* in .*empty"):
+        load_images("folder", tmp_path / "empty")
+    (tmp_path / "texts/notes").mkdir(parents=True)
+    (tmp_path / "texts/notes/one.txt").write_text("no image")
+    with pytest.raises(ValueError, match="data_dir: expected class folders .* in .*texts"):
+        load_images("folder", tmp_path / "texts")
+    (tmp_path / "broken/notes").mkdir(parents=True)
+    (tmp_path / "broken/notes/one.png").write_text("no image")
+    _, images = load_images("folder", tmp_path / "broken")
+    with pytest.raises(ValueError, match="data_dir: .*one.png is no image that Pillow reads"):
+        images[0]
+    with pytest.raises(ValueError, match="dataset: expected one of .*got 'svhn'"):
+        load_images("svhn")
