@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import inspect
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ except ImportError as error:
     ) from error
 
 import safetensors.torch
-from timm.models import filter_pretrained_cfg, save_for_hf
+from timm.models import save_for_hf
 from timm.models.resnet import ResNet
 from timm.utils.model import unwrap_model
 
@@ -74,13 +73,12 @@ def create_backbone(
         hint = f"; closest: {', '.join(closest)}" if closest else "; see timm.list_models()"
         raise ValueError(f"name: timm {timm.__version__} has no model {name!r}{hint}")
 
-    backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
+    backbone: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
     if small_images:
         _use_small_stem(backbone, name)
     if init == "paper":
         _initialise_as_paper(backbone)
-    not_for_model = {*inspect.signature(timm.create_model).parameters, "device", "dtype"}
-    _annotate(backbone, {key: kwargs[key] for key in kwargs.keys() - not_for_model})
+    backbone.num_features = _measure_width(backbone, _image_shape(backbone))
     return backbone
 
 
@@ -129,9 +127,6 @@ def export_encoder(
 
     source, name = encoder.pretrained_cfg, encoder.pretrained_cfg["architecture"]
     image_shape = _image_shape(encoder)
-    model_args = {k: v for k, v in _model_args(encoder).items() if not k.endswith("_rate")}
-    if source.get("fixed_input_size"):  # timm before 1.0.31 would take it from input_size
-        model_args["img_size"] = image_shape[1:]
     if input_size is not None:
         check_count("input_size", input_size)
         image_shape = (image_shape[0], input_size, input_size)
@@ -142,15 +137,10 @@ def export_encoder(
             f"input_size: {name} takes no images of shape {image_shape}: {error}"
         ) from error
 
-    # Complete, since timm before 1.0.31 takes it in place of its own; later ones merge the two.
-    config = filter_pretrained_cfg(source, remove_source=True)
-    config.pop("state_dict", None)
+    config: dict[str, Any] = {"input_size": image_shape, "num_classes": 0}
     if input_size is not None or image_shape != tuple(source["input_size"]):
         # What timm recommends for testing was found with other weights, at another size.
         config |= {"test_input_size": None, "test_pool_size": None, "pool_size": None}
-    config |= {"input_size": image_shape, "num_classes": 0}
-    if image_shape[0] != 3:  # timm before 1.0.31 takes the stored one for RGB, and draws another
-        config["first_conv"] = None
     if normalize is not None:
         config |= _check_normalize(normalize, image_shape[0])
     model_config = {"pretrained_cfg": config}
@@ -164,7 +154,6 @@ def export_encoder(
             encoder,
             scratch,
             model_config=model_config,
-            model_args=model_args | {"num_classes": 0},
             safe_serialization=True,
         )
         # Some models run at any size, and yet timm holds them to the one they were built for.
@@ -209,7 +198,7 @@ def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
         )
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        backbone = timm.create_model(f"local-dir:{folder}", num_classes=0)
+        backbone: Any = timm.create_model(f"local-dir:{folder}", num_classes=0)
         if config.get("star_head", {}).get("small_images", False):
             _use_small_stem(backbone, config["architecture"])
         backbone.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
@@ -218,25 +207,14 @@ def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
             f"folder: expected {folder} to hold a model that timm {timm.__version__} can build "
             f"from {_CONFIG}, and its weights in {_WEIGHTS}: {error}"
         ) from error
-    _annotate(backbone, config.get("model_args", {}))
-    return backbone
-
-
-def _annotate(backbone: Any, model_args: dict[str, Any]) -> None:
-    """Set what training and export read from a backbone."""
-    if not hasattr(backbone, "_model_args"):  # timm does this itself from 1.0.31 on
-        backbone._model_args = {k: v for k, v in model_args.items() if v is not None}
     backbone.num_features = _measure_width(backbone, _image_shape(backbone))
-
-
-def _model_args(backbone: nn.Module) -> dict[str, Any]:
-    return getattr(backbone, "_model_args", {})
+    return backbone
 
 
 def _image_shape(backbone: Any) -> tuple[int, int, int]:
     """(C, H, W) of the images that the backbone was built for."""
     channels, *size = backbone.pretrained_cfg["input_size"]
-    args = _model_args(backbone)
+    args = backbone._model_args
     size = args.get("img_size", size)
     height, width = (size, size) if isinstance(size, int) else size
     return args.get("in_chans", channels), height, width
