@@ -124,15 +124,18 @@ def fit(model: STAR, images: Images, epochs: int, batch_size: int) -> None:
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     model.train()
-    with tqdm(total=epochs * len(loader) * batch_size, unit="img", unit_scale=True) as progress:
+    total = epochs * len(loader) * batch_size
+    with tqdm(total=total, unit="img", unit_scale=True, mininterval=1) as progress:
         for epoch in range(epochs):
             for views, _ in loader:
                 loss = model(views.to(device, non_blocking=True)).total
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                progress.set_description(
+                    f"epoch {epoch + 1}/{epochs}, loss {loss.item():.3f}", refresh=False
+                )
                 progress.update(batch_size)
-                progress.set_description(f"epoch {epoch + 1}/{epochs}, loss {loss.item():.3f}")
             schedule.step()
 
 
