@@ -11,11 +11,12 @@ from torch import Tensor
 from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews
 
 from ._blur import GaussianBlur
-from ._images import to_rgb
 
 try:
     from lightly.transforms.utils import IMAGENET_NORMALIZE
     from PIL import Image, ImageFilter
+
+    from ._images import to_rgb
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.lightly needs lightly: pip install "star-head[lightly]"'
@@ -26,8 +27,8 @@ STL10_NORMALIZE = {"mean": [0.43, 0.42, 0.39], "std": [0.27, 0.26, 0.27]}
 
 _RATIO = (3 / 4, 4 / 3)
 _CROP_ATTEMPTS = 10
-# Two numbers an attempt, two for the place; twelve for everything else.
-_DRAWS = 2 * _CROP_ATTEMPTS + 14
+# Two for each attempt at a crop, two for its place; flip 1, jitter 9, grayscale 1, blur 2.
+_DRAWS = 2 * _CROP_ATTEMPTS + 2 + 1 + 9 + 1 + 2
 _HUE_CIRCLE = [value % 256 for value in range(512)]
 
 
@@ -126,7 +127,7 @@ class STARViewTransform:
         if not 0 < sigmas[0] <= sigmas[1]:
             raise ValueError(f"sigmas: expected 0 < smallest <= largest, got {sigmas}")
         strengths = [cj_strength * cj for cj in (cj_bright, cj_contrast, cj_sat, cj_hue)]
-        if min(strengths) < 0 or strengths[3] > 0.5:
+        if not (min(strengths) >= 0 and strengths[3] <= 0.5):
             raise ValueError(
                 f"cj_strength: expected strengths of at least 0 and a hue within 0.5 turns, got "
                 f"{cj_strength} times {(cj_bright, cj_contrast, cj_sat, cj_hue)}"
@@ -144,10 +145,7 @@ class STARViewTransform:
         self.hf_prob = hf_prob
         self.blur = blur
         self._blur = GaussianBlur(input_size, kernel_size=input_size // 10 | 1)
-        mean, std = (
-            torch.tensor(normalize[key] if normalize else default).view(3, 1, 1)
-            for key, default in (("mean", [0.0] * 3), ("std", [1.0] * 3))
-        )
+        mean, std = _check_normalize(normalize or {"mean": [0.0] * 3, "std": [1.0] * 3})
         # (v / 255 - mean) / std as one product and one difference.
         self._scale = 1 / (255 * std)
         self._shift = mean / std
@@ -164,7 +162,7 @@ class STARViewTransform:
         Args:
             image: A PIL image, a (C, H, W) tensor, or its (height, width) in pixels.
         """
-        if isinstance(image, tuple):
+        if isinstance(image, tuple | list):
             height, width = image
         elif isinstance(image, Tensor):
             height, width = image.shape[-2:]
@@ -295,6 +293,16 @@ class STARTransform(STARViewTransform):
             left, top = (round((side - size) / 2) for side in image.size)
             image = image.crop((left, top, left + size, top + size))
         return self._to_tensor(image)
+
+
+def _check_normalize(normalize: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(normalize.get(key, []), dtype=torch.float) for key in ("mean", "std"))
+    if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
+        raise ValueError(
+            f"normalize: expected three numbers as 'mean' and three above 0 as 'std', "
+            f"got {dict(normalize)}"
+        )
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
 def _brightness(image: Image.Image, record: AugmentationRecord) -> Image.Image:

@@ -22,7 +22,7 @@ class SimCLR(nn.Module):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = SimCLRProjectionHead(512, 512, 128, num_layers=3)
+        self.head = SimCLRProjectionHead(512, 512, 128)
         self.loss = NTXentLoss(0.2)
 
     def forward(self, views: STARViews) -> torch.Tensor:

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from torch.utils.data import Dataset
 from torchvision.datasets import CIFAR10, STL10, FashionMNIST, ImageFolder
+from torchvision.datasets.folder import default_loader
 
 DatasetName = Literal["digits", "fashion-mnist", "cifar10", "stl10", "folder"]
 
@@ -27,18 +28,18 @@ class Images(Dataset[tuple[Any, int]]):
     """Images with labels, read by index and transformed as torchvision's data sets are.
 
     Args:
-        read: Gives the image of an index, PIL of any mode.
+        source: Pixels, uint8 (n, H, W) or (n, H, W, 3), or paths of image files, (n,).
         labels: A class for each image.
         transform: Applied to each image; ``None`` leaves it as it is.
     """
 
     def __init__(
         self,
-        read: Callable[[int], Image.Image],
+        source: np.ndarray,
         labels: np.ndarray,
         transform: Callable[[Image.Image], Any] | None = None,
     ) -> None:
-        self.read = read
+        self.source = source
         self.labels = labels
         self.transform = transform
 
@@ -46,16 +47,25 @@ class Images(Dataset[tuple[Any, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = self.read(index)
+        image = _read(self.source[index])
         return image if self.transform is None else self.transform(image), int(self.labels[index])
 
     def with_transform(self, transform: Callable[[Image.Image], Any]) -> "Images":
         """The same images, transformed otherwise."""
-        return Images(self.read, self.labels, transform)
+        return Images(self.source, self.labels, transform)
 
     def part(self, indices: np.ndarray) -> "Images":
         """Some of the images."""
-        return Images(lambda i: self.read(int(indices[i])), self.labels[indices], self.transform)
+        return Images(self.source[indices], self.labels[indices], self.transform)
+
+
+def _read(item: np.ndarray | np.str_) -> Image.Image:
+    if isinstance(item, np.ndarray):
+        return Image.fromarray(item)
+    try:
+        return default_loader(str(item))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"data_dir: {item} is no image that Pillow reads") from error
 
 
 def load_images(name: DatasetName, data_dir: Path | None = None) -> tuple[Images, Images]:
@@ -73,7 +83,7 @@ def load_images(name: DatasetName, data_dir: Path | None = None) -> tuple[Images
     """
     if name == "digits":
         digits = load_digits()
-        return _hold_out(_arrays((digits.images * 255 / 16).astype(np.uint8), digits.target))
+        return _hold_out(Images((digits.images * 255 / 16).astype(np.uint8), digits.target))
     if name == "folder":
         return _hold_out(_folder(data_dir))
     root = Path("data") if data_dir is None else data_dir
@@ -81,16 +91,13 @@ def load_images(name: DatasetName, data_dir: Path | None = None) -> tuple[Images
         return _fashion_mnist(root, "train"), _fashion_mnist(root, "t10k")
     if name == "cifar10":
         parts = [CIFAR10(root, train, download=True) for train in (True, False)]
-        return _arrays(parts[0].data, parts[0].targets), _arrays(parts[1].data, parts[1].targets)
+        train, test = (Images(part.data, np.asarray(part.targets)) for part in parts)
+        return train, test
     if name == "stl10":
         parts = [STL10(root, split, download=True) for split in ("train", "test")]
-        train, test = (_arrays(p.data.transpose(0, 2, 3, 1), p.labels) for p in parts)
+        train, test = (Images(p.data.transpose(0, 2, 3, 1), p.labels) for p in parts)
         return train, test
     raise ValueError(f"dataset: expected one of {get_args(DatasetName)}, got {name!r}")
-
-
-def _arrays(images: np.ndarray, labels: Any) -> Images:
-    return Images(lambda i: Image.fromarray(images[i]), np.asarray(labels))
 
 
 def _hold_out(images: Images) -> tuple[Images, Images]:
@@ -103,10 +110,10 @@ def _fashion_mnist(root: Path, part: Literal["train", "t10k"]) -> Images:
     files = [root / f"{part}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
     if not all(file.is_file() for file in files):
         fetched = FashionMNIST(root, train=part == "train", download=True)
-        return _arrays(fetched.data.numpy(), fetched.targets)
+        return Images(fetched.data.numpy(), fetched.targets.numpy())
     pixels, labels = (np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8) for file in files)
     # The headers: magic number, count, and for images height and width, four bytes each.
-    return _arrays(pixels[16:].reshape(-1, 28, 28), labels[8:])
+    return Images(pixels[16:].reshape(-1, 28, 28), labels[8:])
 
 
 def _folder(data_dir: Path | None) -> Images:
@@ -118,12 +125,4 @@ def _folder(data_dir: Path | None) -> Images:
         raise ValueError(
             f"data_dir: expected class folders with images in {data_dir}: {error}"
         ) from error
-
-    def read(index: int) -> Image.Image:
-        path = folder.samples[index][0]
-        try:
-            return folder.loader(path)
-        except UnidentifiedImageError as error:
-            raise ValueError(f"data_dir: {path} is no image that Pillow reads") from error
-
-    return Images(read, np.asarray(folder.targets))
+    return Images(np.array([path for path, _ in folder.samples]), np.array(folder.targets))

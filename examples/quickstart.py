@@ -46,7 +46,7 @@ def main(
     Args:
         dataset: What to train on; digits come with scikit-learn.
         data_dir: Where the data set's files are, or are fetched to.
-        backbone: Any timm model.
+        backbone: Any timm model that takes images of the data set's size.
         epochs: Passes over the training images.
         batch_size: Images a step.
         device: Where torch computes.
@@ -77,6 +77,7 @@ def main(
     started = time.perf_counter()
     fit(model, train.with_transform(transform), epochs, batch_size)
     seconds = time.perf_counter() - started
+    export_encoder(encoder, output / "encoder", input_size=size, normalize=STL10_NORMALIZE)
     after = nearest_neighbour_accuracy(model, transform, train, held_out)
 
     results: dict[str, object] = {
@@ -95,15 +96,15 @@ def main(
         z = head(features)
         weights = head.routing_weights(features).cpu()
     if z.equivariant is not None:
-        results["mean canonical correlation"] = mean_canonical_correlation(
-            z.invariant, z.equivariant
-        ).item()
+        if len(features) > z.invariant.shape[1]:  # it is 1 of any fewer samples
+            results["mean canonical correlation"] = mean_canonical_correlation(
+                z.invariant, z.equivariant
+            ).item()
         results["divergence of routings"] = routing_divergence(weights).item()
         draw_routing(weights, output / "routing.png")
     results["expert usage"] = expert_usage(weights).tolist()
     (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     draw_views(example_views(train, size), output / "views.png")
-    export_encoder(encoder, output / "encoder", input_size=size, normalize=STL10_NORMALIZE)
     report(results, output)
 
 

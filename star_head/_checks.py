@@ -1,7 +1,7 @@
 """Checks at the door: errors that name the argument, what came and what was expected."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def check_matrix(name: str, tensor: Tensor, width: int | None = None) -> None:
@@ -29,3 +29,17 @@ def check_count(name: str, value: int, minimum: int = 1) -> None:
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name}: expected at least {minimum}, got {value}")
+
+
+def check_batch(name: str, tensor: Tensor, layers: nn.Sequential) -> None:
+    """Raise where batch norms among ``layers`` would take the statistics of a single sample."""
+    # Not so for SyncBatchNorm, which takes a single sample from each of several processes.
+    if (
+        len(tensor) == 1
+        and layers.training
+        and any(isinstance(layer, nn.BatchNorm1d) for layer in layers)
+    ):
+        raise ValueError(
+            f"{name}: batch norm in training mode needs at least 2 samples, got 1; "
+            f"use a larger batch, DataLoader(drop_last=True) or norm_layer=nn.LayerNorm"
+        )

@@ -2,7 +2,6 @@
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import _functional_collectives as collectives
 
 
 def world_size() -> int:
@@ -21,5 +20,7 @@ def gather(tensor: Tensor) -> Tensor:
     The backward pass sums every process's gradient for the rows gathered here. All processes must
     give the same n. ``torch.compile`` traces it.
     """
+    from torch.distributed import _functional_collectives as collectives  # not in every build
+
     world = dist.distributed_c10d._get_default_group()
     return collectives.all_gather_tensor_autograd(tensor.contiguous(), 0, world)

@@ -207,7 +207,7 @@ def estimate_statistics(
         torch.manual_seed(seed)
         vectors = torch.stack(
             [
-                transform.sample(image_sizes[i % len(image_sizes)]).vector()
+                transform.sample(image_sizes[i * len(image_sizes) // num_samples]).vector()
                 for i in range(num_samples)
             ]
         ).double()

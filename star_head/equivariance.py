@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from star_head._checks import check_count, check_dtype, check_matrix
+from star_head._checks import check_batch, check_count, check_dtype, check_matrix
 from star_head.augmentation import STATISTICS, Parameter, Statistics
 from star_head.experts import ActLayer, NormLayer, ReLU, reset_children
 
@@ -111,7 +111,7 @@ class EquivariantPredictor(nn.Module):
         for d_in, d_out in pairwise(widths):
             layers.append(nn.Linear(d_in, d_out, norm_layer is None, device, dtype))
             if norm_layer is not None:
-                layers.append(norm_layer(d_out, device=device, dtype=dtype))
+                layers.append(norm_layer(d_out).to(device=device, dtype=dtype))
             layers.append(act_layer())
         layers.append(nn.Linear(widths[-1], embedding_dim, device=device, dtype=dtype))
         self.phi = nn.Sequential(*layers)
@@ -135,6 +135,7 @@ class EquivariantPredictor(nn.Module):
                 f"params: expected as many rows as embedding, {embedding.shape[0]}, "
                 f"got {params.shape[0]}"
             )
+        check_batch("embedding", embedding, self.phi)
         encoded = self.psi((params.to(self.mean) - self.mean) / self.std)
         return embedding + self.phi(torch.cat([embedding, encoded], dim=1))
 

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from star_head._checks import check_count, check_dtype, check_matrix
+from star_head._checks import check_batch, check_count, check_dtype, check_matrix
 from star_head.routing import FixedRouter, SoftRouter
 
 NormLayer = Callable[..., nn.Module]
@@ -27,10 +27,12 @@ ReLU: ActLayer = partial(nn.ReLU, inplace=True)
 
 
 def reset_children(module: nn.Module) -> None:
-    """Draw anew the parameters of all modules within one."""
-    for child in module.modules():
-        if child is not module and callable(getattr(child, "reset_parameters", None)):
+    """Draw anew the parameters within a module; a child that can do so answers for its own."""
+    for child in module.children():
+        if callable(getattr(child, "reset_parameters", None)):
             child.reset_parameters()  # type: ignore[operator]
+        else:
+            reset_children(child)
 
 
 class ExpertLinear(nn.Module):
@@ -152,7 +154,7 @@ def expert_norm(
     Raises:
         ValueError: If the norm fits neither way: it needs images or statistics of each channel.
     """
-    norm = norm_layer(num_experts * num_features, device=device, dtype=dtype)
+    norm = norm_layer(num_experts * num_features).to(device=device, dtype=dtype)
     if isinstance(norm, nn.BatchNorm1d | nn.SyncBatchNorm):
         return norm
     if isinstance(norm, _NormBase):
@@ -160,7 +162,7 @@ def expert_norm(
             f"norm_layer: expected nn.BatchNorm1d or a norm within a sample, such as nn.LayerNorm, "
             f"got {type(norm).__name__}, which needs images"
         )
-    return ExpertNorm(norm_layer(num_features, device=device, dtype=dtype), num_experts)
+    return ExpertNorm(norm_layer(num_features).to(device=device, dtype=dtype), num_experts)
 
 
 class RoutedExperts(nn.Module):
@@ -252,11 +254,7 @@ class RoutedExperts(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Embed (B, D) features for each task: (B, T, d)."""
         self._check(features)
-        if len(features) == 1 and self.training and self._has_batch_norm():
-            raise ValueError(
-                "features: batch norm in training mode needs at least 2 samples, got 1; "
-                "use a larger batch, DataLoader(drop_last=True) or norm_layer=nn.LayerNorm"
-            )
+        check_batch("features", features, self.layers)
         outputs = self.layers(features.t())  # (1, E d, B)
         # Contiguous per sample, or each sample's small product would first copy its own.
         outputs = rearrange(outputs, "1 (e d) b -> b e d", e=self.num_experts).contiguous()
@@ -265,10 +263,6 @@ class RoutedExperts(nn.Module):
     def _check(self, features: Tensor) -> None:
         check_matrix("features", features, self.input_dim)
         check_dtype("features", features, next(self.layers.parameters()))
-
-    def _has_batch_norm(self) -> bool:
-        # Not so for SyncBatchNorm, which takes a single sample from each of several processes.
-        return any(isinstance(layer, nn.BatchNorm1d) for layer in self.layers)
 
     def extra_repr(self) -> str:
         """Sizes of the bank, for printing."""

@@ -71,7 +71,8 @@ class NTXentLoss(nn.Module):
     For 2n unit vectors u, n from each side: the mean over i of
     -log(exp(u_i . u_p(i) / t) / sum_{j != i} exp(u_i . u_j / t)), p(i) being i's counterpart.
 
-    Similarities are computed in float32 or better, also under autocast. Memory grows with n, not
+    Similarities are computed in float32 or better, also under autocast (as TF32 where
+    ``torch.set_float32_matmul_precision`` allows that). Memory grows with n, not
     with its square: the similarity matrix is never held whole. The gradient itself cannot be
     differentiated again.
 

@@ -23,7 +23,7 @@ def canonical_correlations(z1: Tensor, z2: Tensor, rcond: float = 1e-6) -> Tenso
         rcond: Relative size under which a direction counts as absent.
 
     Returns:
-        min(r1, r2) correlations in [0, 1], float64, r_i being z_i's numerical rank.
+        min(r1, r2) correlations in [0, 1], float64 on the CPU, r_i being z_i's numerical rank.
 
     Raises:
         ValueError: If the numbers of rows differ, n is not greater than d1 and d2, a value is not
@@ -54,7 +54,7 @@ def _basis(name: str, z: Tensor, rcond: float) -> Tensor:
             f"{name}: expected more samples than dimensions, since any two sets of {n} samples in "
             f"{width} dimensions correlate perfectly; got shape {(n, width)}"
         )
-    z = z.detach().double()
+    z = z.detach().cpu().double()  # not every device has float64
     if not z.isfinite().all():
         raise ValueError(f"{name}: expected finite embeddings, got nan or inf")
     u, s, _ = torch.linalg.svd(z - z.mean(dim=0), full_matrices=False)

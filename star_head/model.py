@@ -65,7 +65,9 @@ class STAR(nn.Module):
     def embed(self, views: STARViews) -> STAROutput:
         """Compute features, embeddings and predictions: what ``forward`` takes the loss of.
 
-        Whoever logs more than the loss calls this and then ``loss`` on its parts.
+        Whoever logs more than the loss calls this and then ``loss`` on its parts. Under
+        DistributedDataParallel that must happen inside the ``forward`` (or a LightningModule's
+        ``training_step``) of the module that is wrapped, or gradients are not averaged.
 
         Raises:
             ValueError: If there are not two views with two sets of parameters.

@@ -92,6 +92,12 @@ def test_estimate_statistics() -> None:
     assert (mean, std) == estimate_statistics(TwoRecords(), [(20, 40), (60, 80)], 10_000)
 
 
+def test_records_are_spread_over_more_sizes_than_samples() -> None:
+    sizes = [(100, 100)] * 1000 + [(500, 500)] * 1000
+    mean, _ = estimate_statistics(TwoRecords(), sizes, num_samples=1000)
+    assert mean[Parameter.CROP_HEIGHT] == pytest.approx(150)
+
+
 def test_estimate_statistics_bad_input() -> None:
     with pytest.raises(ValueError, match="image_sizes: expected at least one"):
         estimate_statistics(TwoRecords(), [])

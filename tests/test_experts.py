@@ -106,6 +106,11 @@ def test_without_norm_hidden_layers_have_a_bias() -> None:
     assert bank(torch.randn(1, 4)).shape == (1, 2, 2)
 
 
+def test_a_norm_layer_is_any_callable_on_a_number_of_channels() -> None:
+    bank = RoutedExperts(4, 6, 2, 3, 2, norm_layer=lambda c: nn.BatchNorm1d(c, momentum=0.05))
+    assert [m.momentum for m in bank.modules() if isinstance(m, nn.BatchNorm1d)] == [0.05, 0.05]
+
+
 def test_initialisation_is_that_of_linear_for_each_expert() -> None:
     bank = RoutedExperts(400, 200, 50, 8, 2)
     for i, fan_in in ((0, 400), (3, 200), (6, 200)):

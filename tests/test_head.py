@@ -133,17 +133,19 @@ def test_names_in_the_state_dict_are_stable() -> None:
     assert not any("router" in n for n in make("shared").state_dict())
 
 
-def test_bfloat16_autocast_and_compile() -> None:
-    head = make(num_layers=3)
+def test_bfloat16_autocast() -> None:
+    head = make()
     features, params = torch.randn(6, 7), torch.rand(6, 11)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         z = head(features)
         predicted = head.predict(z.equivariant, params)
     assert z.equivariant.dtype == torch.bfloat16
     expected = head(features)
-    torch.testing.assert_close(z.invariant.float(), expected.invariant, rtol=0.1, atol=0.1)
-    predicted.float().sum().backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
+    torch.testing.assert_close(z.invariant.float(), expected.invariant, rtol=0.05, atol=0.05)
+    (predicted.float().square().sum() + z.invariant.float().square().sum()).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize("routing", ["mmoe", "shared"])
@@ -172,11 +174,12 @@ def test_convert_sync_batchnorm_finds_every_norm() -> None:
     assert not any(type(m) is nn.BatchNorm1d for m in head.modules())
 
 
-def test_reset_parameters_keeps_statistics() -> None:
-    head = make()
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.LayerNorm, nn.RMSNorm, None])
+def test_reset_parameters_keeps_statistics(norm: type[nn.Module] | None) -> None:
+    head = make(norm_layer=norm)
     before = copy.deepcopy(head.state_dict())
     head.reset_parameters()
-    for name in ("experts.router.weight", "predictor.psi.weight", "predictor.phi.3.weight"):
+    for name in ("experts.router.weight", "predictor.psi.weight", "predictor.phi.0.weight"):
         assert not torch.equal(head.state_dict()[name], before[name])
     assert torch.equal(head.state_dict()["predictor.std"], before["predictor.std"])
 
@@ -226,6 +229,8 @@ def test_bad_prediction_input() -> None:
         head.predict(e0, torch.ones(6, 11, dtype=torch.long))
     with pytest.raises(ValueError, match=r"embedding: expected shape \(B, 4\)"):
         head.predict(torch.randn(6, 5), torch.rand(6, 11))
+    with pytest.raises(ValueError, match="embedding: batch norm .* at least 2 samples, got 1"):
+        head.predict(e0[:1], torch.rand(1, 11))
     with pytest.raises(ValueError, match="routing: 'invariant' has no equivariant task"):
         make("invariant").predict(e0, torch.rand(6, 11))
 

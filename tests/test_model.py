@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -83,6 +85,19 @@ def test_compile_fullgraph_with_autocast() -> None:
         total = compiled(views).total
     assert total.dtype == torch.float32
     torch.testing.assert_close(total, model(views).total, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.slow
+def test_compiled_training_step_equals_eager() -> None:
+    head = STARProjectionHead(3, 6, 4, 4, statistics="stl10")
+    model = STAR(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), head)
+    twin, views = copy.deepcopy(model), make_views(16)
+    torch.compile(model, fullgraph=True)(views).total.backward()
+    twin(views).total.backward()
+    for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4, msg=name)
+    for (name, p), q in zip(model.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(p, q, msg=name)  # three batches went through the norms
 
 
 def test_bad_number_of_views() -> None:

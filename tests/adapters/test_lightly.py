@@ -158,6 +158,23 @@ def test_distributions() -> None:
     assert len(set(orders)) == 24
 
 
+def test_enough_numbers_are_drawn_for_the_longest_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nine crops wider than the image, then one that fits, then jitter and blur.
+    wide, fits = [0.99, 0.99], [0.0, 0.0]
+    draws = 9 * wide + fits
+
+    def rand(count: int) -> torch.Tensor:
+        return torch.tensor(draws + [0.5] * (count - len(draws)))
+
+    monkeypatch.setattr(torch, "rand", rand)
+    record = STARViewTransform(32, cj_prob=1, gaussian_blur=1).sample((400, 100))
+    assert record.blur_sigma == pytest.approx(1.05)
+    assert record.hue == pytest.approx(0)
+    monkeypatch.undo()
+    for _ in range(5000):
+        STARViewTransform(32).sample((100, 400))
+
+
 def test_statistics_of_stl10_come_out_as_the_papers() -> None:
     # The paper's set is of its own crops of 96-pixel images; ours are drawn by the same rule.
     mean, std = estimate_statistics(STARTransform(96), [(96, 96)])
@@ -258,6 +275,10 @@ def test_extreme_shapes() -> None:
         ({"sigmas": (0, 1)}, r"sigmas: .*got \(0, 1\)"),
         ({"sigmas": (2, 1)}, r"sigmas: .*got \(2, 1\)"),
         ({"input_size": 1}, "input_size: expected at least 2 pixels, got 1"),
+        ({"cj_strength": float("nan")}, "cj_strength: .*got nan"),
+        ({"normalize": {"mean": [0.5], "std": [0.5]}}, "normalize: expected three numbers"),
+        ({"normalize": {"mean": [0.5] * 3}}, "normalize: expected three numbers"),
+        ({"normalize": {"mean": [0.5] * 3, "std": [0, 1, 1]}}, "normalize: .*three above 0"),
         ({"blur": "box"}, "blur: expected 'kernel' or 'pillow', got 'box'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def test_digits_learn(tmp_path: Path) -> None:
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 300
     encoder = timm.create_model(f"local-dir:{tmp_path}/out/encoder", pretrained=True).eval()
-    assert encoder.pretrained_cfg["input_size"] == [3, 32, 32]
+    assert encoder.pretrained_cfg["input_size"] == (3, 32, 32)
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, encoder.num_features)
     for words in (
         "1-NN accuracy before",
@@ -111,6 +112,15 @@ def test_bad_input(tmp_path: Path, arguments: tuple[str, ...], message: str) -> 
     done = quickstart(*arguments, cwd=tmp_path)
     assert done.returncode != 0
     assert re.search(message, done.stderr), done.stderr[-2000:]
+
+
+def test_images_reach_workers_that_are_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from image_data import load_images
+
+    for images in load_images("digits"):
+        copy = pickle.loads(pickle.dumps(images))
+        assert np.array_equal(np.array(copy[3][0]), np.array(images[3][0]))
 
 
 def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
