@@ -11,8 +11,9 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest
 
+# Huge pages for the head's contenders: else page faults of large buffers decide much of the time.
 bench: .venv/ready
-	$(BIN)/python benchmarks/head.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/head.py
 	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/transform.py
 	$(BIN)/python benchmarks/step.py

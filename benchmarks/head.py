@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from timing import time_in_turn
 from torch import Tensor, nn
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile
 
 from star_head import RoutedExperts
@@ -73,19 +74,21 @@ _WITHOUT_WORK = re.compile(
 )
 
 
+def _works(event: FunctionEvent) -> bool:
+    name = event.name.removeprefix("aten::").lstrip("_")
+    return event.name.startswith("aten::") and not _WITHOUT_WORK.match(name)
+
+
 def count_operations(run: Callable[[], None]) -> int:
     """Operations in one run that a GPU would launch a kernel for.
 
-    Of the profiler's events, those that call no other and that do more than look at a tensor
-    otherwise.
+    Of the profiler's events, those that do more than look at a tensor otherwise and call no
+    other that does.
     """
     with profile() as recorded:
         run()
     return sum(
-        event.name.startswith("aten::")
-        and not any(child.name.startswith("aten::") for child in event.cpu_children)
-        and not _WITHOUT_WORK.match(event.name.removeprefix("aten::").lstrip("_"))
-        for event in recorded.events()
+        _works(event) and not any(map(_works, event.cpu_children)) for event in recorded.events()
     )
 
 
@@ -111,7 +114,7 @@ def main() -> None:
             "ours": partial(train, bank),
             "bare": bare_products(width, 128, num_experts, batch),
         }
-        seconds = time_in_turn(runs, rounds=20)
+        seconds = time_in_turn(runs, rounds=40)
         ops = {name: count_operations(runs[name]) for name in ("loop", "ours")}
         print(
             f"width {width:4}, {num_experts:2} experts, batch {batch:3}"
