@@ -16,11 +16,10 @@ WORLD = 2
 N = 6
 
 
-def make_model(gather: bool) -> STAR:
+def make_model(gather: bool, norm: type[nn.Module] = nn.LayerNorm) -> STAR:
     torch.manual_seed(1)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
-    # Layer norm, so that no batch statistic sets one process apart from two.
-    head = STARProjectionHead(10, 8, 4, 3, statistics="stl10", norm_layer=nn.LayerNorm)
+    head = STARProjectionHead(10, 8, 4, 3, statistics="stl10", norm_layer=norm)
     return STAR(backbone, head, STARLoss(0.2, gather_distributed=gather)).double()
 
 
@@ -47,6 +46,7 @@ def worker(rank: int, folder: str, compiled: bool) -> None:
     value = loss(a, b)
     value.backward()
 
+    # Layer norm, so that no batch statistic sets one process apart from two.
     model = DistributedDataParallel(make_model(gather=True))
     views = make_views()
     part = STARViews(
@@ -54,7 +54,11 @@ def worker(rank: int, folder: str, compiled: bool) -> None:
     )
     terms = model(part)
     terms.total.backward()
+    batch_normed = DistributedDataParallel(make_model(gather=True, norm=nn.BatchNorm1d))
+    for _ in range(2):
+        batch_normed(part).total.backward()
     result = {
+        "batch norm": {n: p.grad for n, p in batch_normed.module.named_parameters()},
         "loss": value.detach(),
         "grads": [a.grad, b.grad],
         "total": terms.total.detach(),
@@ -88,6 +92,12 @@ def test_two_processes_equal_one(tmp_path: Path, compiled: bool) -> None:
     for name, parameter in model.named_parameters():
         for result in results:
             torch.testing.assert_close(result["parameters"][name], parameter.grad, msg=name)
+
+    # With batch statistics two processes differ from one, but not from each other.
+    first, second = (result["batch norm"] for result in results)
+    for name, gradient in first.items():
+        assert gradient.isfinite().all(), name
+        torch.testing.assert_close(gradient, second[name], msg=name)
 
 
 def test_gathering_without_processes_is_the_plain_loss() -> None:
