@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from star_head._checks import check_batch, check_count, check_dtype, check_matrix
 from star_head.routing import FixedRouter, SoftRouter
 
-NormLayer = Callable[..., nn.Module]
+NormLayer = Callable[[int], nn.Module]
 """A norm class, as timm takes them: called with the number of channels."""
 
 ActLayer = Callable[[], nn.Module]
