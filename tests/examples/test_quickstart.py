@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,6 +122,34 @@ def test_images_reach_workers_that_are_not_forked(monkeypatch: pytest.MonkeyPatc
     for images in load_images("digits"):
         copy = pickle.loads(pickle.dumps(images))
         assert np.array_equal(np.array(copy[3][0]), np.array(images[3][0]))
+
+
+def test_sets_that_torchvision_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stand-ins with the attributes of torchvision's classes: there may be no network.
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import image_data
+
+    def cifar(root: Path, train: bool, download: bool) -> SimpleNamespace:
+        n = 6 if train else 4
+        return SimpleNamespace(data=np.full((n, 32, 32, 3), n, np.uint8), targets=[1] * n)
+
+    def stl(root: Path, split: str, download: bool) -> SimpleNamespace:
+        n = {"train": 6, "test": 4}[split]
+        return SimpleNamespace(data=np.full((n, 3, 96, 96), n, np.uint8), labels=np.ones(n))
+
+    def fashion(root: Path, train: bool, download: bool) -> SimpleNamespace:
+        n = 6 if train else 4
+        images = torch.full((n, 28, 28), n, dtype=torch.uint8)
+        return SimpleNamespace(data=images, targets=torch.ones(n))
+
+    stands_in = {"CIFAR10": (cifar, 32), "STL10": (stl, 96), "FashionMNIST": (fashion, 28)}
+    names = {"CIFAR10": "cifar10", "STL10": "stl10", "FashionMNIST": "fashion-mnist"}
+    for name, (stand_in, size) in stands_in.items():
+        monkeypatch.setattr(image_data, name, stand_in)
+        for images, n in zip(image_data.load_images(names[name], Path()), (6, 4), strict=True):
+            image, label = images[n - 1]
+            assert (len(images), image.size, label) == (n, (size, size), 1)
+            assert np.unique(np.array(image)) == n
 
 
 def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
