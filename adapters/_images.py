@@ -24,17 +24,21 @@ def to_rgb(image: Image.Image | Tensor) -> Image.Image:
         raise TypeError(
             f"image: expected a PIL image or a uint8 tensor, got {type(image).__name__}"
         )
-    if min(image.size) < 2:
-        width, height = image.size
-        raise ValueError(
-            f"image: expected sides of at least 2 pixels to crop from, "
-            f"got height {height}, width {width}"
-        )
+    check_size(image.height, image.width)
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255):  # type: ignore[operator]
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     return image.convert("RGB")
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise where an image of this size in pixels leaves nothing to crop from."""
+    if min(height, width) < 2:
+        raise ValueError(
+            f"image: expected sides of at least 2 pixels to crop from, "
+            f"got height {height}, width {width}"
+        )
 
 
 def _from_tensor(image: Tensor) -> Image.Image:

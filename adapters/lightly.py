@@ -16,7 +16,7 @@ try:
     from lightly.transforms.utils import IMAGENET_NORMALIZE
     from PIL import Image, ImageFilter
 
-    from ._images import to_rgb
+    from ._images import check_size, to_rgb
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.lightly needs lightly: pip install "star-head[lightly]"'
@@ -168,11 +168,7 @@ class STARViewTransform:
             height, width = image.shape[-2:]
         else:
             width, height = image.size
-        if min(height, width) < 2:
-            raise ValueError(
-                f"image: expected sides of at least 2 pixels to crop from, "
-                f"got height {height}, width {width}"
-            )
+        check_size(height, width)
         draw = iter(torch.rand(_DRAWS).tolist())
         crop = self._sample_crop(height, width, draw)
         flip = next(draw) < self.hf_prob
