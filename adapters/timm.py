@@ -82,6 +82,22 @@ def create_backbone(
     return backbone
 
 
+def describe_backbone(backbone: nn.Module) -> dict[str, Any]:
+    """The arguments, plain values, with which :func:`create_backbone` builds the same model.
+
+    Example:
+        >>> describe_backbone(create_backbone("resnet10t", small_images=True))
+        {'name': 'resnet10t', 'small_images': True}
+    """
+    encoder: Any = unwrap_model(backbone)
+    kwargs = {key: value for key, value in encoder._model_args.items() if key != "num_classes"}
+    return {
+        "name": encoder.pretrained_cfg["architecture"],
+        "small_images": _has_small_stem(encoder),
+        **kwargs,
+    }
+
+
 def export_encoder(
     backbone: nn.Module,
     folder: str | os.PathLike[str],
@@ -144,7 +160,7 @@ def export_encoder(
     if normalize is not None:
         config |= _check_normalize(normalize, image_shape[0])
     model_config = {"pretrained_cfg": config}
-    if isinstance(encoder, ResNet) and isinstance(encoder.maxpool, nn.Identity):
+    if _has_small_stem(encoder):
         model_config["star_head"] = {"small_images": True}
 
     folder = Path(folder)
@@ -264,6 +280,10 @@ def _use_small_stem(backbone: Any, name: str) -> None:
         # As timm draws its own.
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     backbone.register_module("maxpool", nn.Identity())
+
+
+def _has_small_stem(encoder: nn.Module) -> bool:
+    return isinstance(encoder, ResNet) and isinstance(encoder.maxpool, nn.Identity)
 
 
 def _initialise_as_paper(backbone: Any) -> None:
