@@ -1,10 +1,10 @@
 """Gaussian blur with a truncated kernel, as two matrix products."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-class GaussianBlur:
+class GaussianBlur(nn.Module):
     """Blurs square images of one size: y = K x K^T, with K a banded (S, S) matrix.
 
     K holds the kernel exp(-t^2 / 2 sigma^2), |t| <= kernel_size // 2, normalised to 1, in each
@@ -16,17 +16,29 @@ class GaussianBlur:
         kernel_size: Taps of the kernel, odd, less than 2 S.
     """
 
+    source: Tensor
+    negative_square: Tensor
+
     def __init__(self, size: int, kernel_size: int) -> None:
+        super().__init__()
         taps = torch.arange(kernel_size) - kernel_size // 2
         source = (torch.arange(size)[:, None] + taps).abs()
-        self._source = torch.where(source >= size, 2 * (size - 1) - source, source)
-        self._negative_square = -taps.square().float()
+        source = torch.where(source >= size, 2 * (size - 1) - source, source)
+        self.register_buffer("source", source, persistent=False)
+        self.register_buffer("negative_square", -taps.square().float(), persistent=False)
 
-    def __call__(self, images: Tensor, sigma: float) -> Tensor:
-        """Blur (..., S, S) float images by ``sigma`` pixels, greater than 0."""
-        size = len(self._source)
-        kernel = torch.softmax(self._negative_square / (2 * sigma**2), dim=0)
-        matrix = torch.zeros(size, size).scatter_add_(
-            1, self._source, kernel.expand_as(self._source)
+    def forward(self, images: Tensor, sigma: Tensor) -> Tensor:
+        """Blur float images by a sigma of their own each.
+
+        Args:
+            images: (C, S, S) or (B, C, S, S).
+            sigma: Standard deviation in pixels, greater than 0: shape () or (B,).
+        """
+        kernel = torch.softmax(self.negative_square / (2 * sigma.square().unsqueeze(-1)), dim=-1)
+        source = self.source.expand(*sigma.shape, -1, -1)
+        size = source.shape[-2]
+        matrix = torch.zeros(*sigma.shape, size, size, device=sigma.device).scatter_add_(
+            -1, source, kernel.unsqueeze(-2).expand_as(source)
         )
-        return matrix @ images @ matrix.T
+        matrix = matrix.unsqueeze(-3)
+        return matrix @ images @ matrix.mT

@@ -145,7 +145,9 @@ class STARViewTransform:
         self.hf_prob = hf_prob
         self.blur = blur
         self._blur = GaussianBlur(input_size, kernel_size=input_size // 10 | 1)
-        mean, std = _check_normalize(normalize or {"mean": [0.0] * 3, "std": [1.0] * 3})
+        normalize = normalize or {"mean": [0.0] * 3, "std": [1.0] * 3}
+        mean, std = _check_normalize(normalize)
+        self.normalize = {key: [float(v) for v in normalize[key]] for key in ("mean", "std")}
         # (v / 255 - mean) / std as one product and one difference.
         self._scale = 1 / (255 * std)
         self._shift = mean / std
@@ -250,7 +252,7 @@ class STARViewTransform:
         if self.blur == "pillow":
             return self._to_tensor(image.filter(ImageFilter.GaussianBlur(record.blur_sigma)))
         # Blur and normalisation are both affine and the kernel sums to 1: their order is free.
-        return self._blur(self._to_tensor(image), record.blur_sigma)
+        return self._blur(self._to_tensor(image), torch.tensor(record.blur_sigma))
 
     def _to_tensor(self, image: Image.Image) -> Tensor:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -5,7 +5,7 @@ Source: STAR (arXiv 2510.27222) for the recipe.
 
 import math
 import time
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from star_head._checks import check_count
-from star_head._gather import rank, world_size
+from star_head._gather import gather, rank, world_size
 from star_head.augmentation import STARViews
 from star_head.losses import STARLossTerms
 from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
@@ -198,7 +198,7 @@ class STARModule(LightningModule):
             for expert, share in enumerate(shares)
         }
         metrics["routing_divergence"] = routing_divergence(weights).item()
-        z1, z2 = self._gather(z.invariant), self._gather(z.equivariant)
+        z1, z2 = _gather(z.invariant), _gather(z.equivariant)
         if len(z1) > z1.shape[1]:  # any fewer samples correlate perfectly
             metrics["batch_canonical_correlation"] = mean_canonical_correlation(
                 z1.float(), z2.float()
@@ -242,23 +242,19 @@ class STARModule(LightningModule):
             accuracy = _nearest_neighbour_accuracy(
                 *self._whole(self._bank), *self._whole(self._queries)
             )
-            self.log("knn_accuracy", accuracy, prog_bar=True)
+            self.log("knn_accuracy", accuracy, prog_bar=True, sync_dist=True)
             if self._embeddings:
                 z1, z2 = self._whole(self._embeddings)
                 if len(z1) > z1.shape[1]:
                     correlation = mean_canonical_correlation(z1.float(), z2.float())
-                    self.log("mean_canonical_correlation", correlation.to(z1.device, z1.dtype))
+                    correlation = correlation.to(z1.device, torch.float32)
+                    self.log("mean_canonical_correlation", correlation, sync_dist=True)
         self.on_validation_epoch_start()
 
     def _whole(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Join batches and processes."""
         first, second = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return self._gather(first), self._gather(second)
-
-    def _gather(self, tensor: Tensor) -> Tensor:
-        if world_size() == 1:
-            return tensor
-        return cast(Tensor, self.all_gather(tensor)).flatten(0, 1)
+        return _gather(first), _gather(second)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random state and the backbone's description; refuse what is not finite."""
@@ -350,6 +346,10 @@ def _nearest_neighbour_accuracy(
     parts = torch.split(F.normalize(queries), 1024)
     nearest = [(part @ bank.T).argmax(dim=1) for part in parts]
     return (bank_labels[torch.cat(nearest)] == labels).float().mean()
+
+
+def _gather(tensor: Tensor) -> Tensor:
+    return gather(tensor) if world_size() > 1 else tensor
 
 
 def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:

@@ -1,5 +1,7 @@
 """Gathering a batch from all processes, with gradients."""
 
+from typing import Any
+
 import torch.distributed as dist
 from torch import Tensor
 
@@ -23,4 +25,8 @@ def gather(tensor: Tensor) -> Tensor:
     from torch.distributed import _functional_collectives as collectives  # not in every build
 
     world = dist.distributed_c10d._get_default_group()
-    return collectives.all_gather_tensor_autograd(tensor.contiguous(), 0, world)
+    # Its name until torch 2.13.
+    old: Any = getattr(collectives, "all_gather_tensor_autograd", None)
+    all_gather: Any = getattr(collectives, "all_gather_single_autograd", old)
+    gathered: Tensor = all_gather(tensor.contiguous(), 0, world)
+    return gathered
