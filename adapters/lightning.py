@@ -236,20 +236,31 @@ class STARModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log 1-nearest-neighbour accuracy, and the redundancy of the bank's two embeddings.
 
+        With ``Trainer(num_sanity_val_steps=-1)`` also of the network before training, at step 0.
         Several processes see each data set padded to equal parts: a few images may count twice.
         """
-        if not self.trainer.sanity_checking and self._bank and self._queries:
-            accuracy = _nearest_neighbour_accuracy(
-                *self._whole(self._bank), *self._whole(self._queries)
-            )
-            self.log("knn_accuracy", accuracy, prog_bar=True, sync_dist=True)
-            if self._embeddings:
-                z1, z2 = self._whole(self._embeddings)
-                if len(z1) > z1.shape[1]:
-                    correlation = mean_canonical_correlation(z1.float(), z2.float())
-                    correlation = correlation.to(z1.device, torch.float32)
-                    self.log("mean_canonical_correlation", correlation, sync_dist=True)
+        trainer = self.trainer
+        complete = not trainer.sanity_checking or trainer.num_sanity_val_steps == math.inf
+        if complete and self._bank and self._queries:
+            metrics = self._evaluate()
+            if trainer.sanity_checking:  # when self.log is deaf
+                for logger in self.loggers:
+                    logger.log_metrics({k: v.item() for k, v in metrics.items()}, step=0)
+            else:
+                self.log_dict(metrics, prog_bar=True, sync_dist=True)
         self.on_validation_epoch_start()
+
+    def _evaluate(self) -> dict[str, Tensor]:
+        accuracy = _nearest_neighbour_accuracy(
+            *self._whole(self._bank), *self._whole(self._queries)
+        )
+        metrics = {"knn_accuracy": accuracy}
+        if self._embeddings:
+            z1, z2 = self._whole(self._embeddings)
+            if len(z1) > z1.shape[1]:  # any fewer samples correlate perfectly
+                correlation = mean_canonical_correlation(z1.float(), z2.float())
+                metrics["mean_canonical_correlation"] = correlation.to(z1.device, torch.float32)
+        return metrics
 
     def _whole(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Join batches and processes."""

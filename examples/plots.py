@@ -1,5 +1,6 @@
 """Pictures of what STAR trains on and of what its routers learned."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -100,3 +101,53 @@ def draw_routing(weights: Tensor, path: Path) -> None:
     axis.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
+    """Draw losses, 1-nearest-neighbour accuracy and redundancy against the training step.
+
+    Args:
+        logs: Values by step, by the names that ``STARModule`` logs them by.
+        path: Of the PNG file.
+    """
+    panels = {
+        "loss": {
+            "train_loss_invariant": ("invariant part", _INVARIANT),
+            "train_loss_equivariant": ("equivariant part", _EQUIVARIANT),
+        },
+        "1-NN accuracy": {"knn_accuracy": ("held-out images", "#3a7d44")},
+        "canonical correlation, divergence": {
+            "mean_canonical_correlation": ("mean canonical correlation", "#7b4ea3"),
+            "routing_divergence": ("divergence of the two routings", "#888888"),
+        },
+    }
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 3.4), layout="constrained"
+    )
+    for axis, (label, curves) in zip(axes, panels.items(), strict=True):
+        for name, (legend, color) in curves.items():
+            values = logs.get(name, {})
+            marker = "o" if len(values) < 40 else None
+            axis.plot(*_by_step(values), color=color, label=legend, marker=marker, markersize=3)
+        axis.set_xlabel("step")
+        axis.set_title(label, fontsize=10)
+        axis.legend(frameon=False, fontsize=8)
+        axis.grid(alpha=0.25)
+    accuracy = logs.get("knn_accuracy", {})
+    if accuracy:
+        step = max(accuracy)
+        axes[1].annotate(
+            f"{accuracy[step]:.3f}",
+            (step, accuracy[step]),
+            textcoords="offset points",
+            xytext=(-6, -14),
+            ha="right",
+            fontsize=9,
+        )
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _by_step(values: Mapping[int, float]) -> tuple[list[int], list[float]]:
+    steps = sorted(values)
+    return steps, [values[step] for step in steps]

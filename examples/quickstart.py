@@ -57,7 +57,12 @@ def main(
     """
     torch.manual_seed(seed)
     output.mkdir(parents=True, exist_ok=True)
-    train, held_out = load_images(dataset, data_dir)
+    _, train, held_out = load_images(dataset, data_dir)
+    if train is None or held_out is None:
+        raise ValueError(
+            f"data_dir: labels measure what was learned: expected a folder for each class, "
+            f"or train/ and val/ with these, got only unlabelled images in {data_dir}"
+        )
     if max_images is not None:
         train = train.part(np.arange(min(max_images, len(train))))
     if len(train) < batch_size:
@@ -65,7 +70,7 @@ def main(
 
     size = IMAGE_SIZES[dataset]
     transform = STARTransform(size, normalize=STL10_NORMALIZE)
-    image_sizes = [image.size[::-1] for image, _ in (train[i] for i in range(0, len(train), 50))]
+    image_sizes = train.image_sizes()
     encoder = create_backbone(backbone, init="paper")
     width = encoder.num_features
     head = STARProjectionHead(

@@ -25,7 +25,7 @@ def gather(tensor: Tensor) -> Tensor:
     from torch.distributed import _functional_collectives as collectives  # not in every build
 
     world = dist.distributed_c10d._get_default_group()
-    # Its name until torch 2.13.
+    # Older versions know it by its first name only.
     old: Any = getattr(collectives, "all_gather_tensor_autograd", None)
     all_gather: Any = getattr(collectives, "all_gather_single_autograd", old)
     gathered: Tensor = all_gather(tensor.contiguous(), 0, world)

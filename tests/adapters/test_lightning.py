@@ -344,7 +344,7 @@ def test_moves_batches_without_blocking() -> None:
     seen = {}
 
     class Watched(Tensor):
-        def to(self, *args: object, **kwargs: object) -> Tensor:  # type: ignore[override]
+        def to(self, *args: object, **kwargs: object) -> Tensor:
             seen.update(kwargs)
             return self.as_subclass(Tensor)
 
@@ -404,3 +404,14 @@ def test_bad_settings(options: dict, message: str) -> None:
 def test_training_without_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_epochs"):
         make_trainer(tmp_path, -1).fit(STARModule(make_star()), train_loader())
+
+
+def test_monitors_the_untrained_network_too(tmp_path: Path) -> None:
+    module = STARModule(make_star(), batch_size=BATCH)
+    untrained = make_trainer(tmp_path).validate(module, eval_loaders(), verbose=False)[0]
+    trainer = make_trainer(tmp_path, logger=CSVLogger(tmp_path, "csv"), num_sanity_val_steps=-1)
+    trainer.fit(module, train_loader(), eval_loaders())
+    with open(tmp_path / "csv/version_0/metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["knn_accuracy"]]
+    assert [int(row["step"]) for row in rows] == [0, 3, 7]
+    assert float(rows[0]["knn_accuracy"]) == untrained["knn_accuracy"]

@@ -2,12 +2,10 @@
 
 import gzip
 import json
-import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,70 +103,14 @@ def test_folder_of_class_folders(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--dataset", "folder", "--data-dir", "nowhere"), "data_dir: expected .* got nowhere"),
+        (("--dataset", "folder", "--data-dir", "flat"), "expected a folder for each class"),
         (("--backbone", "resnet19"), "name: timm .* has no model 'resnet19'"),
         (("--batch-size", "5000"), "batch_size: expected at most the 1437 images, got 5000"),
     ],
 )
 def test_bad_input(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "flat/only.png")
     done = quickstart(*arguments, cwd=tmp_path)
     assert done.returncode != 0
     assert re.search(message, done.stderr), done.stderr[-2000:]
-
-
-def test_images_reach_workers_that_are_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from image_data import load_images
-
-    for images in load_images("digits"):
-        copy = pickle.loads(pickle.dumps(images))
-        assert np.array_equal(np.array(copy[3][0]), np.array(images[3][0]))
-
-
-def test_sets_that_torchvision_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Stand-ins with the attributes of torchvision's classes: there may be no network.
-    monkeypatch.syspath_prepend(EXAMPLES)
-    import image_data
-
-    def cifar(root: Path, train: bool, download: bool) -> SimpleNamespace:
-        n = 6 if train else 4
-        return SimpleNamespace(data=np.full((n, 32, 32, 3), n, np.uint8), targets=[1] * n)
-
-    def stl(root: Path, split: str, download: bool) -> SimpleNamespace:
-        n = {"train": 6, "test": 4}[split]
-        return SimpleNamespace(data=np.full((n, 3, 96, 96), n, np.uint8), labels=np.ones(n))
-
-    def fashion(root: Path, train: bool, download: bool) -> SimpleNamespace:
-        n = 6 if train else 4
-        images = torch.full((n, 28, 28), n, dtype=torch.uint8)
-        return SimpleNamespace(data=images, targets=torch.ones(n))
-
-    stands_in = {"CIFAR10": (cifar, 32), "STL10": (stl, 96), "FashionMNIST": (fashion, 28)}
-    names = {"CIFAR10": "cifar10", "STL10": "stl10", "FashionMNIST": "fashion-mnist"}
-    for name, (stand_in, size) in stands_in.items():
-        monkeypatch.setattr(image_data, name, stand_in)
-        for images, n in zip(image_data.load_images(names[name], Path()), (6, 4), strict=True):
-            image, label = images[n - 1]
-            assert (len(images), image.size, label) == (n, (size, size), 1)
-            assert np.unique(np.array(image)) == n
-
-
-def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from image_data import load_images
-
-    with pytest.raises(ValueError, match="data_dir: expected a folder of class folders, got None"):
-        load_images("folder")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="data_dir: expected class folders .* in .*empty"):
-        load_images("folder", tmp_path / "empty")
-    (tmp_path / "texts/notes").mkdir(parents=True)
-    (tmp_path / "texts/notes/one.txt").write_text("no image")
-    with pytest.raises(ValueError, match="data_dir: expected class folders .* in .*texts"):
-        load_images("folder", tmp_path / "texts")
-    (tmp_path / "broken/notes").mkdir(parents=True)
-    (tmp_path / "broken/notes/one.png").write_text("no image")
-    _, images = load_images("folder", tmp_path / "broken")
-    with pytest.raises(ValueError, match="data_dir: .*one.png is no image that Pillow reads"):
-        images[0]
-    with pytest.raises(ValueError, match="dataset: expected one of .*got 'svhn'"):
-        load_images("svhn")

@@ -1,0 +1,83 @@
+"""Checkpoints that are whole or not there, and that run no code when they are read."""
+
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Writes a checkpoint beside its place and moves it there; reads tensors and plain values.
+
+    Lightning's own goes through the system's folder for temporary files, from where moving to
+    another disk is copying: a process that is killed then leaves half a file.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, replacing what is at ``path`` only when all is on the disk."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(handle)
+            os.replace(scratch, path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = "cpu",
+        weights_only: bool | None = True,
+    ) -> dict[str, Any]:
+        """Read a checkpoint, always with ``weights_only=True``."""
+        return load_training_checkpoint(path)
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def load_training_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what a Lightning run saved, on the CPU, without running anything in it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If :func:`read_checkpoint` refuses it, or it is not of a Lightning run.
+    """
+    checkpoint = read_checkpoint(path)
+    missing = [part for part in ("state_dict", "epoch", "global_step") if part not in checkpoint]
+    if missing:
+        raise ValueError(
+            f"checkpoint: {path} is not of a Lightning run: it lacks {', '.join(missing)}"
+        )
+    return checkpoint
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a dictionary that ``torch.save`` wrote, on the CPU, with ``weights_only=True``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is truncated, or holds more than tensors and plain values.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"checkpoint: {path} is truncated or holds more than tensors and plain values: {error}"
+        ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise ValueError(f"checkpoint: {path} holds a {type(checkpoint).__name__}, no checkpoint")
+    return dict(checkpoint)

@@ -1,0 +1,253 @@
+"""Images for pretraining as a LightningDataModule."""
+
+import functools
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from image_data import IMAGE_SIZES, DatasetName, Images, ImageSplits, load_images
+from lightly.transforms.utils import IMAGENET_NORMALIZE
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from star_head import estimate_statistics
+from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
+from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
+from star_head.augmentation import STATISTICS, Statistics
+
+# Sides of the images of data sets that may have to be fetched first, in pixels.
+_SIDES: dict[DatasetName, int] = {
+    "digits": 8,
+    "fashion-mnist": 28,
+    "cifar10": 32,
+    "cifar100": 32,
+    "stl10": 96,
+}
+
+
+class ImageDataModule(LightningDataModule):
+    """Views of images to train on, and labelled images for the 1-nearest-neighbour monitor.
+
+    Which images make a batch, and how each is augmented, follows from the seed and the epoch
+    alone: it is the same with any number of loader workers and of processes, and in a run that
+    was interrupted. The last incomplete batch is dropped.
+
+    Args:
+        dataset: What to train on; see ``image_data.load_images``.
+        data_dir: Where its files are, or are fetched to; ``data`` unless given.
+        batch_size: Images in a batch, over all processes together.
+        transform: Makes the views; with its defaults at the data set's usual size unless given.
+        statistics: Of the augmentation parameters: the authors' of a data set, or estimated for
+            these images and this transform unless given.
+        augment: ``"host"``: loader workers make the views with Pillow. ``"device"``: they only
+            fetch images and draw records, and the views are made in batches on the device that
+            trains.
+        num_workers: Loader processes beside each training process; as many as it has processors
+            to itself, at most 16, unless given.
+        class_names: For ``"imagenet100"``, a file with the class folders to take, one a line.
+        skip_unreadable: Leave out image files that cannot be read, where they stop the run else.
+        cache: Folder for the decoded images of a folder of images, which are then read from
+            there, memory-mapped, in every later epoch and run.
+
+    Raises:
+        ValueError: If the batch does not divide over the processes or exceeds the data set, or
+            a checkpoint is of other data.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetName = "digits",
+        data_dir: Path | None = None,
+        batch_size: int = 256,
+        transform: STARTransform | None = None,
+        statistics: Literal["stl10", "imagenet100"] | None = None,
+        augment: Literal["host", "device"] = "host",
+        num_workers: int | None = None,
+        class_names: Path | None = None,
+        skip_unreadable: bool = False,
+        cache: Path | None = None,
+    ) -> None:
+        super().__init__()
+        if transform is None:
+            photographs = dataset in ("imagenet100", "folder")
+            transform = STARTransform(
+                IMAGE_SIZES[dataset],
+                normalize=IMAGENET_NORMALIZE if photographs else STL10_NORMALIZE,
+            )
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.transform = transform
+        self.augment = augment
+        self.num_workers = num_workers
+        self.seed = torch.initial_seed()
+        self._statistics = statistics
+        self._load = functools.partial(load_images, dataset, data_dir, class_names=class_names)
+        self._read_options: dict[str, Any] = {"skip_unreadable": skip_unreadable, "cache": cache}
+        self._splits: ImageSplits | None = None
+        self._batch_transform = BatchTransform(transform) if augment == "device" else None
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation of each augmentation parameter."""
+        if self._statistics is not None:
+            return STATISTICS[self._statistics]
+        side = _SIDES.get(self.dataset)
+        if side is not None:
+            return estimate_statistics(self.transform, [(side, side)])
+        return estimate_statistics(self.transform, self._load().pretrain.image_sizes())
+
+    def prepare_data(self) -> None:
+        """Fetch, check and decode what is to be, in one process of each machine."""
+        self._load(**self._read_options)
+
+    def setup(self, stage: str) -> None:
+        """Open the images."""
+        assert self.trainer is not None
+        self.seed = self.trainer.strategy.broadcast(self.seed)
+        self._splits = self._load(**self._read_options)
+        images, processes = self._splits.pretrain, self.trainer.world_size
+        if self.batch_size % processes:
+            raise ValueError(
+                f"batch_size: expected a multiple of the {processes} processes over which a batch "
+                f"is divided, got {self.batch_size}"
+            )
+        if len(images) < self.batch_size:
+            raise ValueError(
+                f"batch_size: expected at most the {len(images)} images, got {self.batch_size}"
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of (views, labels)."""
+        assert self.trainer is not None
+        assert self._splits is not None
+        on_host = self._batch_transform is None
+        transform = self.transform if on_host else RecordingTransform(self.transform)
+        images = self._splits.pretrain.with_transform(transform)
+        sampler = SeededSampler(
+            images,
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+            seed=self.seed,
+            drop_last=True,
+        )
+        # Lightning does so too, but in a resumed run only after workers took their first indices.
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        sampler.set_epoch(progress.processed)
+        return self._loader(
+            SeededViews(images),
+            sampler=sampler,
+            drop_last=True,
+            collate_fn=None if on_host else collate,
+            persistent_workers=self._workers() > 0,
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The monitor's bank and queries, without augmentation; none where labels are missing."""
+        assert self._splits is not None
+        parts = [part for part in (self._splits.train, self._splits.test) if part is not None]
+        return [self._loader(part.with_transform(self.transform.original)) for part in parts]
+
+    def _loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        assert self.trainer is not None
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size // self.trainer.world_size,
+            num_workers=self._workers(),
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            # Its own, so that loaders leave the training's random numbers alone.
+            generator=torch.Generator(),
+            worker_init_fn=_stop_for_parent_only,
+            **options,
+        )
+
+    def _workers(self) -> int:
+        assert self.trainer is not None
+        if self.num_workers is not None:
+            return self.num_workers
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        return min(16, max(1, processors // self.trainer.num_devices))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make the views of recorded images on the device."""
+        if not isinstance(batch[0], RecordedImages):
+            return batch
+        assert self._batch_transform is not None
+        recorded, labels = batch
+        return self._batch_transform.to(labels.device)(recorded), labels
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run was trained on, and what whoever uses its encoder must know."""
+        assert self._splits is not None
+        return {
+            "dataset": self.dataset,
+            "images": len(self._splits.pretrain),
+            "batch_size": self.batch_size,
+            "input_size": self.transform.input_size,
+            "normalize": self.transform.normalize,
+            "seed": self.seed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the seed of a run on the same data; refuse another's."""
+        own = self.state_dict() | {"seed": state_dict["seed"]}
+        for name, value in own.items():
+            if state_dict[name] != value:
+                raise ValueError(
+                    f"checkpoint: its run had {name} {state_dict[name]!r}, and this has {value!r}"
+                )
+        self.seed = state_dict["seed"]
+
+
+class SeededSampler(DistributedSampler[tuple[int, int]]):
+    """Yields (index, seed of the views): both functions of the run's seed and the epoch."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """One epoch's share of this process."""
+        mixed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        images = len(cast(Images, self.dataset))
+        order = torch.randperm(images, generator=generator)
+        order = order[self.rank : self.total_size : self.num_replicas]
+        seeds = torch.randint(2**62, (images,), generator=generator)[order]
+        return zip(order.tolist(), seeds.tolist(), strict=True)
+
+
+class SeededViews(Dataset[Any]):
+    """Images whose random views follow from the seed that the sampler sends along."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Any, int]:
+        index, seed = item
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would also note the seed down for every GPU, image for image.
+            torch.default_generator.manual_seed(seed)
+            return self.images[index]
+
+
+def _stop_for_parent_only(worker_id: int) -> None:
+    """Leave it to the training process to stop its loader workers.
+
+    A cluster sends SIGTERM to all processes of a job. A training process that loses its workers
+    fails, where it should end in order.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    parent = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,32 @@
+"""Turn a training checkpoint, or one that STAR's authors released, into an encoder for timm.
+
+    python examples/export_encoder.py runs/stl10_resnet18/checkpoints/last.ckpt encoder
+
+``timm.create_model("local-dir:encoder", pretrained=True)`` opens it. A ResNet's model.safetensors
+also loads into torchvision's model whose ``fc`` is an identity.
+"""
+
+from pathlib import Path
+
+from command_line import run
+from encoder import open_encoder
+
+from star_head.adapters.timm import export_encoder
+
+
+def main(checkpoint: str, folder: Path) -> None:
+    """Export the encoder that a checkpoint holds; nothing in the file is run.
+
+    Args:
+        checkpoint: Of examples/pretrain.py, or of the authors.
+        folder: Where config.json and model.safetensors go.
+    """
+    encoder = open_encoder(checkpoint)
+    export_encoder(
+        encoder.backbone, folder, input_size=encoder.input_size, normalize=encoder.normalize
+    )
+    print(f"The encoder of {checkpoint} is in {folder}")
+
+
+if __name__ == "__main__":
+    run(main)

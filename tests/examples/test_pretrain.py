@@ -1,0 +1,392 @@
+"""Pretraining as a user runs it, small: from the command line, on real digits."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from lightly.transforms.utils import IMAGENET_NORMALIZE
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CONFIGS = EXAMPLES / "configs"
+# Five steps an epoch on 1,437 digits.
+SMALL = (
+    "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=1",
+    "--model.backbone=resnet10t",
+    "--model.num_experts=2",
+    "--model.hidden_dim=64",
+    "--model.output_dim=16",
+    "--model.monitor_every_n_steps=2",
+    "--data.transform=STARTransform",
+    "--data.transform.input_size=16",
+)
+
+
+def pretrain(
+    folder: Path, *arguments: object, config: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    options = SMALL if config is None else ()
+    command = [
+        sys.executable,
+        EXAMPLES / "pretrain.py",
+        *([] if config is None else ["--config", config]),
+        *options,
+        f"--trainer.default_root_dir={folder}",
+        *arguments,
+    ]
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+        | environment,
+        start_new_session=True,
+        timeout=300,
+    )
+
+
+def checked(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def losses(folder: Path) -> dict[int, str]:
+    """Each step's loss as it is written in the CSV logs, later starts over earlier ones."""
+    found: dict[int, str] = {}
+    for path in sorted(folder.glob("csv/version_*/metrics.csv")):
+        with open(path) as file:
+            found |= {
+                int(r["step"]): r["train_loss"] for r in csv.DictReader(file) if r["train_loss"]
+            }
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run of three epochs that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    output = checked(
+        pretrain(
+            folder, "--trainer.max_epochs=3", "--keep_every_n_epochs=2", "--data.num_workers=2"
+        )
+    )
+    return SimpleNamespace(folder=folder, output=output)
+
+
+def test_leaves_checkpoints_logs_settings_and_an_encoder(whole: SimpleNamespace) -> None:
+    folder = whole.folder
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+        "last.ckpt",
+        "epoch=1.ckpt",
+    }
+    assert list(losses(folder)) == list(range(15))
+    assert list(folder.glob("tensorboard/version_0/events*"))
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings["model"]["num_experts"] == 2
+    assert settings["data"]["batch_size"] == 256
+    with open(folder / "csv/version_0/metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["knn_accuracy"]]
+    assert [int(row["step"]) for row in rows] == [0, 4, 9, 14]  # the first before training
+    assert all(float(row["knn_accuracy"]) > 0.7 for row in rows)
+
+    encoder = timm.create_model(f"local-dir:{folder / 'encoder'}", pretrained=True)
+    assert encoder.pretrained_cfg["input_size"] == (3, 16, 16)
+    assert encoder.pretrained_cfg["mean"] == IMAGENET_NORMALIZE["mean"]
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, weights(folder)[f"star.backbone.{name}"]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "to_group", "code"),
+    [("SIGKILL", False, -9), ("SIGTERM", False, 143), ("SIGTERM", True, 143)],
+)
+def test_a_run_broken_off_ends_as_if_it_were_not(
+    whole: SimpleNamespace, tmp_path: Path, name: str, to_group: bool, code: int
+) -> None:
+    folder = tmp_path / "run"
+    broken = pretrain(
+        folder,
+        "--trainer.max_epochs=3",
+        "--data.num_workers=2",
+        "--trainer.callbacks=breaking_off.BreakOff",
+        "--trainer.callbacks.step=8",
+        f"--trainer.callbacks.name={name}",
+        f"--trainer.callbacks.to_group={to_group}",
+    )
+    assert broken.returncode == code, broken.stderr[-3000:]
+    if name == "SIGTERM":
+        assert "--ckpt_path=last goes on" in broken.stdout + broken.stderr
+        assert "Traceback" not in broken.stderr
+        assert not (folder / "encoder").exists()
+    saved = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 5
+
+    checked(pretrain(folder, "--trainer.max_epochs=3", "--data.num_workers=2", "--ckpt_path=last"))
+    assert losses(folder) == losses(whole.folder)
+    for key, tensor in weights(whole.folder).items():
+        assert torch.equal(weights(folder)[key], tensor), key
+
+
+def test_neither_workers_nor_the_saved_settings_change_a_run(
+    whole: SimpleNamespace, tmp_path: Path
+) -> None:
+    checked(
+        pretrain(
+            tmp_path / "run",
+            "--data.num_workers=0",
+            "--trainer.max_epochs=1",
+            config=whole.folder / "config.yaml",
+        )
+    )
+    # The schedule is a shorter one: only the first epoch's rate is the same.
+    assert losses(tmp_path / "run") == {k: v for k, v in losses(whole.folder).items() if k < 5}
+
+
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
+    """Each takes half of the very same batches; norms are frozen, for want of GPUs to sync them."""
+    results = []
+    script = Path(__file__).with_name("two_processes.py")
+    for name, launcher in {
+        "one": [],
+        "two": ["-m", "torch.distributed.run", "--nproc_per_node=2"],
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        environment = {
+            "PYTHONPATH": str(EXAMPLES),
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+        }
+        done = subprocess.run(
+            [sys.executable, *launcher, str(script), str(folder)],
+            capture_output=True,
+            text=True,
+            env=os.environ | environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        results.append(torch.load(folder / "result.pt", weights_only=True))
+    one, two = results
+    assert len(one["losses"]) == 20
+    assert one["losses"][-1] < one["losses"][0] - 0.1
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-5, atol=1e-5)
+    for name, tensor in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+def settings(name: str) -> dict:
+    """What a YAML file resolves to, as the command line parses it."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "pretrain.py", "--config", CONFIGS / name, "--print_config"],
+        capture_output=True,
+        text=True,
+    )
+    return yaml.safe_load(checked(done))
+
+
+# REFERENCE: arXiv 2510.27222, settings of its released program.
+PAPER = {
+    "stl10_resnet18.yaml": {
+        "backbone": "resnet18",
+        "dataset": "stl10",
+        "input_size": 96,
+        "num_experts": 16,
+        "max_epochs": 200,
+        "normalize": {"mean": [0.43, 0.42, 0.39], "std": [0.27, 0.26, 0.27]},
+        "statistics": "stl10",
+    },
+    "imagenet100_resnet50.yaml": {
+        "backbone": "resnet50",
+        "dataset": "imagenet100",
+        "input_size": 224,
+        "num_experts": 8,
+        "max_epochs": 500,
+        "normalize": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        "statistics": "imagenet100",
+    },
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_settings(name: str) -> None:
+    paper = PAPER[name]
+    found = settings(name)
+    trainer, model, data = found["trainer"], found["model"], found["data"]
+    transform = data["transform"]["init_args"]
+
+    assert trainer["max_epochs"] == paper["max_epochs"]
+    assert trainer["accumulate_grad_batches"] == 1
+    assert trainer["gradient_clip_val"] is None
+    assert trainer["precision"] is None
+    if name.startswith("imagenet100"):  # over four GPUs
+        assert (trainer["devices"], trainer["sync_batchnorm"]) == (4, True)
+
+    for key in ("backbone", "num_experts"):
+        assert model[key] == paper[key]
+    assert model["init"] == "paper"
+    assert model["small_images"] is False
+    assert model["routing"] == "mmoe"
+    assert model["hidden_dim"] is None  # the backbone's width
+    assert model["output_dim"] == 128
+    assert model["temperature"] == 0.2
+    assert model["equivariant_weight"] == 1.0
+    assert model["learning_rate"] == 0.03
+    assert model["momentum"] == 0.9
+    assert model["weight_decay"] == 5e-4
+    assert model["decay_norm_and_bias"] is True
+    assert found["optimizer"] is None
+
+    assert data["dataset"] == paper["dataset"]
+    assert data["batch_size"] == 256
+    assert data["statistics"] == paper["statistics"]
+    assert transform["input_size"] == paper["input_size"]
+    assert transform["normalize"] == paper["normalize"]
+    assert transform["min_scale"] == 0.2
+    assert transform["hf_prob"] == 0.5
+    assert transform["cj_prob"] == 0.8
+    strengths = [transform[f"cj_{name}"] for name in ("bright", "contrast", "sat", "hue")]
+    assert [transform["cj_strength"] * s for s in strengths] == [0.4, 0.4, 0.4, 0.1]
+    assert transform["random_gray_scale"] == 0.2
+    assert transform["gaussian_blur"] == 0.5
+    assert transform["sigmas"] == [0.1, 2.0]
+    assert transform["blur"] == "kernel"
+    kernel = transform["input_size"] // 10 | 1
+    assert kernel == {96: 9, 224: 23}[transform["input_size"]]
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in CONFIGS.iterdir()} - set(PAPER)))
+def test_other_configs_parse(name: str) -> None:
+    assert settings(name)["model"]["backbone"] in timm.list_models("resnet*")
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Image files of differing sizes in two class folders, one of which cannot be read."""
+    folder = tmp_path_factory.mktemp("drawings")
+    generator = np.random.default_rng(0)
+    for i in range(60):
+        path = folder / f"class{i % 2}" / f"{i:02d}.PNG"
+        path.parent.mkdir(exist_ok=True)
+        shape = (20 + i % 5, 30 - i % 7, 3)
+        Image.fromarray(generator.integers(256, size=shape, dtype=np.uint8)).save(path)
+    (folder / "class1" / "broken.jpg").write_bytes(b"not an image")
+    return folder
+
+
+def test_a_folder_with_views_made_on_the_device_equals_the_host(
+    drawings: Path, tmp_path: Path
+) -> None:
+    """The records are the same, and so nearly are the losses; decoded images come from a cache."""
+    found = {}
+    for augment in ("host", "device"):
+        output = checked(
+            pretrain(
+                tmp_path / augment,
+                "--data.dataset=folder",
+                f"--data.data_dir={drawings}",
+                "--data.skip_unreadable=true",
+                f"--data.cache={tmp_path / 'cache'}",
+                f"--data.augment={augment}",
+                "--data.batch_size=20",
+                "--data.num_workers=1",
+                "--trainer.max_epochs=2",
+            )
+        )
+        assert "broken.jpg" in output
+        found[augment] = {k: float(v) for k, v in losses(tmp_path / augment).items()}
+    assert len(found["host"]) == 6
+    assert found["device"][0] == pytest.approx(found["host"][0], rel=5e-3)
+    assert found["device"] == pytest.approx(found["host"], rel=5e-2)  # roundings grow
+    assert found["device"] != found["host"]
+
+
+def test_an_unreadable_image_stops_the_run_with_its_path(drawings: Path, tmp_path: Path) -> None:
+    done = pretrain(
+        tmp_path / "run",
+        "--data.dataset=folder",
+        f"--data.data_dir={drawings}",
+        "--data.batch_size=20",
+        "--data.num_workers=0",
+    )
+    assert done.returncode == 1
+    assert re.search(r"broken.jpg.*skip_unreadable", done.stderr), done.stderr[-2000:]
+
+
+def test_another_runs_folder_is_not_overwritten(whole: SimpleNamespace) -> None:
+    settings = (whole.folder / "config.yaml").read_text()
+    done = pretrain(whole.folder, "--trainer.max_epochs=1")
+    assert done.returncode == 1
+    assert "holds a run; go on with it by --ckpt_path=last" in done.stderr
+    assert (whole.folder / "config.yaml").read_text() == settings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.batch_size=128"], "checkpoint: its run had batch_size 256, and this has 128"),
+        (["--model.num_experts=3"], r"its model is not this one; .*\(2, 64, 512\) in the"),
+        (["--ckpt_path={truncated}"], "truncated.ckpt is truncated or holds more than"),
+        (["--ckpt_path={foreign}"], "foreign.ckpt is not of a Lightning run: it lacks state_dict"),
+        (["--ckpt_path={absent}"], "absent.ckpt"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_are_refused(
+    whole: SimpleNamespace, tmp_path: Path, options: list[str], message: str
+) -> None:
+    last = whole.folder / "checkpoints/last.ckpt"
+    paths = {name: tmp_path / f"{name}.ckpt" for name in ("truncated", "foreign", "absent")}
+    paths["truncated"].write_bytes(last.read_bytes()[:100_000])
+    torch.save({"weights": torch.ones(3)}, paths["foreign"])
+    done = pretrain(
+        tmp_path / "run", f"--ckpt_path={last}", *(option.format(**paths) for option in options)
+    )
+    assert done.returncode == 1
+    assert re.search(message, done.stderr), done.stderr[-2000:]
+    assert not (tmp_path / "run/config.yaml").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="as on clusters: Linux")
+def test_two_processes_stop_together_on_sigterm(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, EXAMPLES / "pretrain.py", *SMALL),
+        *("--trainer.devices=2", "--trainer.strategy=ddp", "--data.num_workers=1"),
+        f"--trainer.default_root_dir={tmp_path / 'run'}",
+    ]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        try:
+            last = tmp_path / "run/checkpoints/last.ckpt"
+            for _ in range(1200):
+                if last.exists():
+                    break
+                assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 143
+        finally:
+            process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert torch.load(last, weights_only=True)["global_step"] % 5 == 0
