@@ -17,6 +17,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/transform.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/pipeline.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -122,7 +122,7 @@ def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
         },
     }
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 3.4), layout="constrained"
+        1, len(panels), figsize=(4.2 * len(panels), 3.4), sharex=True, layout="constrained"
     )
     for axis, (label, curves) in zip(axes, panels.items(), strict=True):
         for name, (legend, color) in curves.items():
@@ -135,15 +135,7 @@ def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
         axis.grid(alpha=0.25)
     accuracy = logs.get("knn_accuracy", {})
     if accuracy:
-        step = max(accuracy)
-        axes[1].annotate(
-            f"{accuracy[step]:.3f}",
-            (step, accuracy[step]),
-            textcoords="offset points",
-            xytext=(-6, -14),
-            ha="right",
-            fontsize=9,
-        )
+        axes[1].set_title(f"1-NN accuracy, {accuracy[max(accuracy)]:.3f} at the end", fontsize=10)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

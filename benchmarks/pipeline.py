@@ -1,0 +1,156 @@
+"""Images per second of loading, of training, and of both together: PIL workers and the device path.
+
+    python benchmarks/pipeline.py
+    python benchmarks/pipeline.py --backbone=resnet50 --size=224 --source=400 --batch_size=256
+
+Trains on JPEG files made for it, through the data module of examples/pretrain.py. The loader alone
+runs without training; the step alone repeats a batch that is there; both together is a Lightning
+``Trainer``. In the device rows the views are made within the step. "cache" rows read decoded images
+from the memory-mapped cache in place of the files.
+"""
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from data_module import ImageDataModule
+from pretrain import create_module
+
+from star_head.adapters.lightly import STARTransform
+from star_head.adapters.lightning import STARModule
+
+WARMUP = 3
+
+
+class Clock(Callback):
+    """Notes when each batch is done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: object
+    ) -> None:
+        """Look at the clock once the device is done."""
+        self.times.append(now())
+
+
+def now() -> float:
+    """The time when everything asked of a GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def rate(times: list[float], batch_size: int) -> float:
+    """Images per second between batches, without the first few."""
+    return batch_size * (len(times) - WARMUP) / (times[-1] - times[WARMUP - 1])
+
+
+def write_photographs(folder: Path, count: int, size: int) -> None:
+    """Smooth noise as JPEG files, in two class folders."""
+    generator = np.random.default_rng(0)
+    for i in range(count):
+        path = folder / f"class{i % 2}" / f"{i}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        noise = generator.integers(256, size=(size // 8, size // 6, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((size * 4 // 3, size)).save(path, quality=90)
+
+
+def loading(data: ImageDataModule, batches: int) -> float:
+    """The loader alone."""
+    times = []
+    for _ in itertools.islice(endlessly(data), batches):
+        times.append(now())
+    return rate(times, data.batch_size)
+
+
+def endlessly(data: ImageDataModule) -> Iterator[Any]:
+    """Batches, epoch after epoch."""
+    loader = data.train_dataloader()
+    while True:
+        yield from loader
+
+
+def stepping(module: STARModule, data: ImageDataModule, batches: int) -> float:
+    """The training step alone, on one batch."""
+    batch = next(endlessly(data))
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
+    device = data.trainer.strategy.root_device  # type: ignore[union-attr]
+    module.to(device)
+    times = []
+    for _ in range(batches):
+        moved = module.transfer_batch_to_device(batch, device, 0)
+        views, _ = data.on_after_batch_transfer(moved, 0)
+        optimizer.zero_grad()
+        module.star(views).total.backward()
+        optimizer.step()
+        times.append(now())
+    return rate(times, data.batch_size)
+
+
+def main() -> None:
+    """Print a row for each way of making the views."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--size", type=int, default=96, help="side of the views")
+    parser.add_argument("--source", type=int, default=96, help="shorter side of the images")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--images", type=int, default=1024)
+    args = parser.parse_args()
+
+    print(f"{args.backbone}, {args.size} pixels, batch {args.batch_size}, images a second")
+    print("views             loader alone  step alone      both   slower half / both")
+    with tempfile.TemporaryDirectory() as folder:
+        photographs, cache = Path(folder, "photographs"), Path(folder, "cache")
+        photographs.mkdir()
+        write_photographs(photographs, args.images, args.source)
+        for augment, cached in itertools.product(("host", "device"), (False, True)):
+            torch.manual_seed(0)
+            data = ImageDataModule(
+                "folder",
+                photographs,
+                args.batch_size,
+                STARTransform(args.size),
+                statistics="stl10",
+                augment=augment,  # type: ignore[arg-type]
+                num_workers=args.workers,
+                cache=cache if cached else None,
+            )
+            module = create_module("stl10", args.batch_size, args.backbone)
+            clock = Clock()
+            trainer = Trainer(
+                max_steps=args.batches,
+                max_epochs=args.batches,
+                limit_val_batches=0,
+                callbacks=[clock],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=folder,
+            )
+            trainer.fit(module, data)
+            both = rate(clock.times, args.batch_size)
+            loader = loading(data, 4 * args.batches)
+            step = stepping(module, data, args.batches)
+            name = f"{augment}{', cache' if cached else ''}"
+            ratio = min(loader, step) / both
+            print(f"{name:16} {loader:13.0f} {step:11.1f} {both:9.1f} {ratio:20.2f}")
+
+
+if __name__ == "__main__":
+    main()

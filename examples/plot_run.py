@@ -1,0 +1,50 @@
+"""Draw how a run of examples/pretrain.py went: losses, monitor, redundancy, use of the experts.
+
+    python examples/plot_run.py runs/fashion_mnist curves.png
+
+Runs that were resumed are drawn as one.
+"""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from command_line import run
+from plots import draw_training
+
+
+def main(folder: Path, picture: Path) -> None:
+    """Read a run's CSV logs and draw them.
+
+    Args:
+        folder: Of the run, its --trainer.default_root_dir.
+        picture: The PNG file to write.
+    """
+    draw_training(read_logs(folder), picture)
+
+
+def read_logs(folder: Path) -> dict[str, dict[int, float]]:
+    """Each logged quantity's values by step; of a step that was repeated, the last.
+
+    Raises:
+        FileNotFoundError: If the folder holds no logs.
+    """
+    paths = list(folder.glob("csv/version_*/metrics.csv"))
+    if not paths:
+        raise FileNotFoundError(f"folder: expected logs of examples/pretrain.py in {folder}/csv")
+    logs: dict[str, dict[int, float]] = {}
+    for path in sorted(paths, key=lambda path: int(path.parent.name.removeprefix("version_"))):
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                _add(logs, int(row.pop("step")), row)
+    return logs
+
+
+def _add(logs: dict[str, dict[int, float]], step: int, row: Mapping[str, str]) -> None:
+    for name, value in row.items():
+        if value:
+            logs.setdefault(name, {})[step] = float(value)
+
+
+if __name__ == "__main__":
+    run(main)
