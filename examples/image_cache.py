@@ -11,7 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from image_folder import in_processes, leave_out, read_size, try_read, unreadable, why_unreadable
+from image_folder import (
+    fingerprint,
+    in_processes,
+    leave_out,
+    read_size,
+    try_read,
+    unreadable,
+    why_unreadable,
+)
 from PIL import Image
 
 # Raised whenever the same files would be cached otherwise.
@@ -42,6 +50,10 @@ class CachedImages:
         offset, height, width = self.index[index].tolist()
         pixels = self._pixels[offset : offset + 3 * height * width]
         return Image.fromarray(pixels.reshape(height, width, 3))
+
+    def fingerprint(self) -> str:
+        """Differs where the images do."""
+        return self._folder.name
 
     def sizes(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """(height, width) of the images."""
@@ -90,15 +102,7 @@ def cache_images(
 
 def _digest(paths: Sequence[Path]) -> str:
     """A name for these files in this state."""
-    digest = hashlib.sha256(f"{_FORMAT} {PIL.__version__}".encode())
-    for path in paths:
-        try:
-            status = os.stat(path)
-            state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # a link to nothing, say
-            state = "missing"
-        digest.update(os.fsencode(os.path.abspath(path)) + f"\0{state}\0".encode())
-    return digest.hexdigest()
+    return hashlib.sha256(f"{_FORMAT} {PIL.__version__} {fingerprint(paths)}".encode()).hexdigest()
 
 
 def _reasons(place: Path, paths: Sequence[Path]) -> list[str | None] | None:

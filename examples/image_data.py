@@ -2,13 +2,14 @@
 
 import contextlib
 import gzip
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from image_cache import cache_images
-from image_folder import ImageFiles, find_images, readable, subfolders
+from image_folder import ImageFiles, find_images, fingerprint, readable, subfolders
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.data import Dataset
@@ -39,6 +40,9 @@ class ImageSource(Protocol):
 
     def sizes(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """(height, width) of these images; of just one where all have the same."""
+
+    def fingerprint(self) -> str:
+        """Differs where the images do."""
 
 
 class Images(Dataset[tuple[Any, int]]):
@@ -77,6 +81,12 @@ class Images(Dataset[tuple[Any, int]]):
     def part(self, indices: np.ndarray) -> "Images":
         """Some of the images."""
         return Images(self.source, self.indices[indices], self.labels[indices], self.transform)
+
+    def fingerprint(self) -> str:
+        """Differs where the images or their order do; labels and transform do not count."""
+        digest = hashlib.sha256(self.source.fingerprint().encode())
+        digest.update(np.ascontiguousarray(self.indices, np.int64).data)
+        return digest.hexdigest()
 
     def image_sizes(self, max_count: int = 1000) -> list[tuple[int, int]]:
         """(height, width) of the images or of an evenly spread sample; decodes nothing.
@@ -193,6 +203,12 @@ class _Array:
         """The images' one (height, width)."""
         return [(self.pixels.shape[1], self.pixels.shape[2])]
 
+    def fingerprint(self) -> str:
+        """A digest of shape and pixels."""
+        digest = hashlib.sha256(str(self.pixels.shape).encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.hexdigest()
+
 
 def _in_memory(pixels: np.ndarray, labels: np.ndarray) -> Images:
     return Images(_Array(pixels), np.arange(len(labels)), labels)
@@ -271,6 +287,10 @@ class _STL10Pixels:
     def sizes(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """The images' one (height, width)."""
         return [(96, 96)]
+
+    def fingerprint(self) -> str:
+        """A digest of the files' state."""
+        return fingerprint([self.folder / name for name in _STL10_COUNTS])
 
 
 def _stl10(root: Path) -> ImageSplits:

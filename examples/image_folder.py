@@ -1,6 +1,7 @@
 """Image files: finding them, reading them as RGB, and leaving out those that cannot be read."""
 
 import contextlib
+import hashlib
 import os
 import struct
 import warnings
@@ -48,6 +49,10 @@ class ImageFiles:
     def __getitem__(self, index: int) -> Image.Image:
         return read_image(self._path(index))
 
+    def fingerprint(self) -> str:
+        """Differs where the files do."""
+        return fingerprint([self._path(index) for index in range(len(self))])
+
     def sizes(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """(height, width) from the headers, but of files whose header cannot be read."""
         found = []
@@ -69,6 +74,19 @@ def find_images(root: Path) -> list[Path]:
     link to nothing is listed and cannot be read.
     """
     return list(_walk(os.fspath(root), frozenset()))
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """A digest of files by path, size and time of change."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = os.stat(path)
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:  # a link to nothing, say
+            state = "missing"
+        digest.update(os.fsencode(os.path.abspath(path)) + f"\0{state}\0".encode())
+    return digest.hexdigest()
 
 
 def subfolders(root: Path) -> list[str]:
