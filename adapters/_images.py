@@ -32,6 +32,20 @@ def to_rgb(image: Image.Image | Tensor) -> Image.Image:
     return image.convert("RGB")
 
 
+def resize_and_center_crop(
+    image: Image.Image, size: int, resample: Image.Resampling
+) -> Image.Image:
+    """Resize the shorter side to ``size`` pixels and cut out the centre square."""
+    short = min(image.size)
+    if short != size:
+        width, height = (size * side // short for side in image.size)
+        image = image.resize((width, height), resample)
+    if image.size == (size, size):
+        return image
+    left, top = (round((side - size) / 2) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
 def check_size(height: int, width: int) -> None:
     """Raise where an image of this size in pixels leaves nothing to crop from."""
     if min(height, width) < 2:

@@ -16,7 +16,7 @@ try:
     from lightly.transforms.utils import IMAGENET_NORMALIZE
     from PIL import Image, ImageFilter
 
-    from ._images import check_size, to_rgb
+    from ._images import check_size, resize_and_center_crop, to_rgb
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.lightly needs lightly: pip install "star-head[lightly]"'
@@ -282,15 +282,9 @@ class STARTransform(STARViewTransform):
 
     def original(self, image: Image.Image | Tensor) -> Tensor:
         """The image resized, centre-cropped and normalised: float32 (3, S, S)."""
-        image = to_rgb(image)
-        size, short = self.input_size, min(image.size)
-        if short != size:
-            width, height = (size * side // short for side in image.size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        if image.size != (size, size):
-            left, top = (round((side - size) / 2) for side in image.size)
-            image = image.crop((left, top, left + size, top + size))
-        return self._to_tensor(image)
+        return self._to_tensor(
+            resize_and_center_crop(to_rgb(image), self.input_size, Image.Resampling.BILINEAR)
+        )
 
 
 def _check_normalize(normalize: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from star_head.adapters._images import to_rgb
+from star_head.adapters._images import resize_and_center_crop, to_rgb
 
 # Raised whenever the same encoder and images would give other features.
 _FORMAT = 1
@@ -51,13 +51,7 @@ class EvaluationTransform:
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """Make a float32 (3, S, S) tensor of an image."""
-        rgb = to_rgb(image)
-        size, short = self.size, min(rgb.size)
-        if short != size:
-            width, height = (size * side // short for side in rgb.size)
-            rgb = rgb.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (round((side - size) / 2) for side in rgb.size)
-        rgb = rgb.crop((left, top, left + size, top + size))
+        rgb = resize_and_center_crop(to_rgb(image), self.size, Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float()
         return pixels.div_(255).sub_(self.mean).div_(self.std)
 
