@@ -118,6 +118,10 @@ class SaveConfig(SaveConfigCallback):
         os.replace(folder / ".config.yaml", folder / "config.yaml")
 
 
+class LastCheckpoint(ModelCheckpoint):
+    """Under a name of its own, by which Lightning tells its state from the other's."""
+
+
 class StopOnSigterm(Callback):
     """Ends a run of several processes in order when a cluster signals any of them.
 
@@ -197,7 +201,7 @@ class PretrainCLI(LightningCLI):
         keep_every = self.config_init["keep_every_n_epochs"]
         folder = root / "checkpoints"
         callbacks = [
-            ModelCheckpoint(
+            LastCheckpoint(
                 folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
             ),
             ModelCheckpoint(

@@ -153,9 +153,11 @@ def test_neither_workers_nor_the_saved_settings_change_a_run(
             tmp_path / "run",
             "--data.num_workers=0",
             "--trainer.max_epochs=1",
+            "--keep_every_n_epochs=1",
             config=whole.folder / "config.yaml",
         )
     )
+    assert (tmp_path / "run/checkpoints/epoch=0.ckpt").exists()
     # The schedule is a shorter one: only the first epoch's rate is the same.
     assert losses(tmp_path / "run") == {k: v for k, v in losses(whole.folder).items() if k < 5}
 
