@@ -142,6 +142,19 @@ class STARModule(LightningModule):
         )
         return [optimizer], [{"scheduler": schedule, "interval": "epoch"}]
 
+    def on_train_start(self) -> None:
+        """Take the rate from this run's cosine: a checkpoint's may be of another length."""
+        for config in self.trainer.lr_scheduler_configs:
+            schedule = config.scheduler
+            if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+                for group, base, factor in zip(
+                    schedule.optimizer.param_groups,
+                    schedule.base_lrs,
+                    schedule.lr_lambdas,
+                    strict=True,
+                ):
+                    group["lr"] = base * factor(schedule.last_epoch)
+
     def _parameter_groups(self) -> list[dict[str, Any]]:
         decayed: list[nn.Parameter] = []
         exempt: list[nn.Parameter] = []
@@ -225,10 +238,12 @@ class STARModule(LightningModule):
         """Keep what the network makes of a batch of the bank (loader 0) or of the queries (1)."""
         images, labels = batch[:2]
         features = self(images)
+        # In bfloat16, the cosines of near neighbours would tie.
+        kept = features.float(), labels
         if dataloader_idx == 1:
-            self._queries.append((features, labels))
+            self._queries.append(kept)
             return
-        self._bank.append((features, labels))
+        self._bank.append(kept)
         z = self.star.head(features)
         if z.equivariant is not None:
             self._embeddings.append((z.invariant, z.equivariant))

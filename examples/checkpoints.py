@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,15 @@ class SafeCheckpointIO(CheckpointIO):
         """Write a checkpoint, replacing what is at ``path`` only when all is on the disk."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        scratch = path.with_name(f".{path.name}.partial")  # the next save replaces a killed one's
         try:
-            with open(handle, "wb") as file:
+            with open(scratch, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
-                os.fsync(handle)
+                os.fsync(file.fileno())
             os.replace(scratch, path)
         except BaseException:
-            Path(scratch).unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
             raise
 
     def load_checkpoint(

@@ -103,13 +103,18 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch, check and decode what is to be, in one process of each machine."""
-        self._load(**self._read_options)
+        self._splits = self._load(**self._read_options)
 
     def setup(self, stage: str) -> None:
         """Open the images."""
         assert self.trainer is not None
         self.seed = self.trainer.strategy.broadcast(self.seed)
-        self._splits = self._load(**self._read_options)
+        if self.dataset in ("folder", "imagenet100") and self._read_options["cache"] is None:
+            # Which files can be read is found out once, for all processes.
+            self._splits = self.trainer.strategy.broadcast(self._splits)
+        elif self._splits is None:
+            self._splits = self._load(**self._read_options)
+        assert self._splits is not None
         images, processes = self._splits.pretrain, self.trainer.world_size
         if self.batch_size % processes:
             raise ValueError(
@@ -119,6 +124,12 @@ class ImageDataModule(LightningDataModule):
         if len(images) < self.batch_size:
             raise ValueError(
                 f"batch_size: expected at most the {len(images)} images, got {self.batch_size}"
+            )
+        precision = str(self.trainer.precision)
+        if self.augment == "device" and precision.endswith("-true") and precision != "32-true":
+            raise ValueError(
+                f"augment: 'device' works in float32, and the trainer casts what it works on: "
+                f"expected precision '32-true' or a mixed one, got {precision!r}"
             )
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -169,6 +180,8 @@ class ImageDataModule(LightningDataModule):
         assert self.trainer is not None
         if self.num_workers is not None:
             return self.num_workers
+        if "SLURM_CPUS_PER_TASK" in os.environ:  # this process's own
+            return min(16, int(os.environ["SLURM_CPUS_PER_TASK"]))
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         return min(16, max(1, processors // self.trainer.num_devices))
 
@@ -226,8 +239,9 @@ class SeededViews(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Any, int]:
-        index, seed = item
+    def __getitem__(self, item: tuple[int, int] | int) -> tuple[Any, int]:
+        # Trainer(overfit_batches=...) brings a sampler of its own; its views stay the same.
+        index, seed = item if isinstance(item, tuple) else (item, item)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would also note the seed down for every GPU, image for image.
             torch.default_generator.manual_seed(seed)

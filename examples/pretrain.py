@@ -24,14 +24,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from star_head import STAR, STARLoss, STARProjectionHead
+from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
-from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
 from star_head.equivariance import StatisticsLike
 from star_head.head import Routing
+
+_ROOT = "runs/pretrain"
 
 
 def create_module(
@@ -137,6 +141,10 @@ class StopOnSigterm(Callback):
         if trainer.world_size > 1:
             signal.signal(signal.SIGTERM, self._note)
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As early: that check may be a long one."""
+        self.on_train_start(trainer, pl_module)
+
     def _note(self, *_: Any) -> None:
         self._signalled = True
 
@@ -153,25 +161,6 @@ class StopOnSigterm(Callback):
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Likewise while the monitor is at work."""
         self._stop_together(trainer)
-
-
-class ExportEncoder(Callback):
-    """Exports the encoder when training is done."""
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write it to encoder/, in timm's format."""
-        if not trainer.is_global_zero:
-            return
-        assert isinstance(pl_module, STARModule)
-        data: Any = trainer
-        transform = data.datamodule.transform
-        folder = export_encoder(
-            pl_module.star.backbone,
-            Path(trainer.default_root_dir, "encoder"),
-            input_size=transform.input_size,
-            normalize=transform.normalize,
-        )
-        rank_zero_info(f"The encoder is in {folder}: timm.create_model('local-dir:{folder}', ...)")
 
 
 class PretrainCLI(LightningCLI):
@@ -195,12 +184,13 @@ class PretrainCLI(LightningCLI):
         parser.link_arguments("data.statistics", "model.statistics", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add checkpoints, logs and the export of the encoder."""
+        """Add checkpoints and logs."""
         config = self.config_init["trainer"]
-        root = Path(config["default_root_dir"])
+        root = Path(config["default_root_dir"] or _ROOT)
+        kwargs["default_root_dir"] = root
         keep_every = self.config_init["keep_every_n_epochs"]
         folder = root / "checkpoints"
-        callbacks = [
+        callbacks: list[Any] = [
             LastCheckpoint(
                 folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
             ),
@@ -212,26 +202,32 @@ class PretrainCLI(LightningCLI):
                 save_on_train_epoch_end=True,
             ),
             StopOnSigterm(),
-            ExportEncoder(),
         ]
         if config["logger"] is None:
             kwargs["logger"] = [TensorBoardLogger(root, "tensorboard"), CSVLogger(root, "csv")]
-        if config["plugins"] is None:
-            kwargs["plugins"] = [SafeCheckpointIO()]
-        given = config["callbacks"] or []
-        given = given if isinstance(given, list) else [given]
-        return super().instantiate_trainer(callbacks=given + callbacks, **kwargs)
+        plugins = _as_list(config["plugins"])
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(SafeCheckpointIO())
+        callbacks = _as_list(config["callbacks"]) + callbacks
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
 
-def check_folder(folder: Path, module: STARModule, resumes: bool) -> None:
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [] if value is None else [value]
+
+
+def check_folder(folder: Path, module: STARModule, ckpt_path: str | None) -> None:
     """Raise before training where its results could not be written or would replace others'.
 
     Raises:
-        FileExistsError: If the folder holds a run and this one does not resume it.
+        FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.
         OSError: If the folder is not writable, or its disk too full for two checkpoints.
     """
     last = folder / "checkpoints" / "last.ckpt"
-    if last.exists() and not resumes:
+    own = ckpt_path == "last" or (
+        ckpt_path is not None and Path(ckpt_path).resolve().parent == last.parent.resolve()
+    )
+    if last.exists() and not own:
         raise FileExistsError(
             f"trainer.default_root_dir: {folder} holds a run; go on with it by --ckpt_path=last, "
             f"or name another folder"
@@ -252,6 +248,16 @@ def check_folder(folder: Path, module: STARModule, resumes: bool) -> None:
         )
 
 
+def export(module: STARModule, transform: STARTransform, folder: Path) -> None:
+    """Write the encoder in timm's format and say how to open it."""
+    backbone = module.star.backbone
+    export_encoder(backbone, folder, input_size=transform.input_size, normalize=transform.normalize)
+    opening = f"timm.create_model('local-dir:{folder}', pretrained=True)"
+    if describe_backbone(backbone)["small_images"]:
+        opening = f"star_head.adapters.timm.load_encoder('{folder}')"
+    rank_zero_info(f"The encoder is in {folder}: {opening}")
+
+
 def main() -> None:
     """Train as the command line says."""
     cli = PretrainCLI(
@@ -260,7 +266,7 @@ def main() -> None:
         save_config_callback=SaveConfig,
         seed_everything_default=0,
         trainer_defaults={
-            "default_root_dir": "runs/pretrain",
+            "default_root_dir": _ROOT,
             "max_epochs": 200,
             "num_sanity_val_steps": -1,  # the monitor's value before training
         },
@@ -268,12 +274,14 @@ def main() -> None:
     )
     trainer, ckpt_path = cli.trainer, cli.config["ckpt_path"]
     if trainer.is_global_zero:
-        check_folder(Path(trainer.default_root_dir), cli.model, resumes=ckpt_path is not None)
+        check_folder(Path(trainer.default_root_dir), cli.model, ckpt_path)
     try:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path, weights_only=True)
     except SIGTERMException:
         rank_zero_info("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
         sys.exit(128 + signal.SIGTERM)
+    if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:
+        export(cli.model, cli.datamodule.transform, Path(trainer.default_root_dir, "encoder"))
 
 
 if __name__ == "__main__":

@@ -99,13 +99,6 @@ def test_trains_as_a_plain_loop_does(tmp_path: Path) -> None:
 
 
 def test_learning_rate_follows_batch_accumulation_and_cosine(tmp_path: Path) -> None:
-    class Rates(Callback):
-        def __init__(self) -> None:
-            self.seen: list[float] = []
-
-        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
-
     rates = Rates()
     module = STARModule(make_star(), batch_size=512, learning_rate=0.1)
     make_trainer(tmp_path, 4, callbacks=[rates], accumulate_grad_batches=2).fit(
@@ -327,17 +320,26 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
+class Rates(Callback):
+    """The learning rate of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
 def test_longer_training_follows_the_longer_cosine(tmp_path: Path) -> None:
     last = tmp_path / "last.ckpt"
     trainer = make_trainer(tmp_path, 2)
     trainer.fit(STARModule(make_star(), batch_size=256), train_loader())
     trainer.save_checkpoint(last)
-    trainer = make_trainer(tmp_path, 4)
-    trainer.fit(
+    rates = Rates()
+    make_trainer(tmp_path, 4, callbacks=[rates]).fit(
         STARModule(make_star(), batch_size=256), train_loader(), ckpt_path=last, weights_only=True
     )
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
-    assert trainer.current_epoch == 4
+    assert rates.seen == pytest.approx([0.03 * (1 + math.cos(math.pi * e / 4)) / 2 for e in (2, 3)])
 
 
 def test_moves_batches_without_blocking() -> None:
@@ -415,3 +417,23 @@ def test_monitors_the_untrained_network_too(tmp_path: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["knn_accuracy"]]
     assert [int(row["step"]) for row in rows] == [0, 3, 7]
     assert float(rows[0]["knn_accuracy"]) == untrained["knn_accuracy"]
+
+
+def test_monitor_compares_in_float32_under_autocast(tmp_path: Path) -> None:
+    """Features all alike but for little, whose cosines are one in bfloat16."""
+
+    class Close(nn.Module):
+        num_features = WIDTH
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = 10 + 0.1 * images.flatten(1)[:, :WIDTH]
+            return features.bfloat16() if torch.is_autocast_enabled("cpu") else features
+
+    star = STAR(Close(), STARProjectionHead(WIDTH, WIDTH, 8, 2, statistics="stl10"))
+    star.backbone.register_parameter("unused", nn.Parameter(torch.ones(1)))
+    images = torch.randn(60, 3, SIDE, SIDE)
+    labels = torch.arange(60)
+    loader = DataLoader(TensorDataset(images, labels), batch_size=20)
+    trainer = make_trainer(tmp_path, precision="bf16-mixed")
+    found = trainer.validate(STARModule(star), [loader, loader], verbose=False)[0]
+    assert found["knn_accuracy"] > 0.9  # each image is its own nearest neighbour

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,12 @@ import torch
 import yaml
 from lightly.transforms.utils import IMAGENET_NORMALIZE
 from PIL import Image
+from safetensors.torch import load_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIGS = EXAMPLES / "configs"
+UMASK = os.umask(0)
+os.umask(UMASK)
 # Five steps an epoch on 1,437 digits.
 SMALL = (
     "--trainer.accelerator=cpu",
@@ -329,6 +333,53 @@ def test_an_unreadable_image_stops_the_run_with_its_path(drawings: Path, tmp_pat
     )
     assert done.returncode == 1
     assert re.search(r"broken.jpg.*skip_unreadable", done.stderr), done.stderr[-2000:]
+
+
+def test_a_finished_run_exports_what_is_missing(whole: SimpleNamespace) -> None:
+    """It may have been killed between its last checkpoint and the export."""
+    shutil.rmtree(whole.folder / "encoder")
+    checked(pretrain(whole.folder, "--trainer.max_epochs=3", "--ckpt_path=last"))
+    weight = load_file(whole.folder / "encoder/model.safetensors")["conv1.0.weight"]
+    assert torch.equal(weight, weights(whole.folder)["star.backbone.conv1.0.weight"])
+
+
+def test_folders_that_cannot_be_written_to_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.path.insert(0, str(EXAMPLES))
+    import pretrain
+
+    module = pretrain.create_module("stl10", 8, "resnet10t", num_experts=2)
+    pretrain.check_folder(tmp_path / "fine", module, None)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file/run is not writable"):
+        pretrain.check_folder(tmp_path / "file/run", module, None)
+    usage = SimpleNamespace(total=10**12, used=0, free=10**6)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(OSError, match=r"two checkpoints need \d+ MB, and .* has 1 MB free"):
+            pretrain.check_folder(tmp_path / "full", module, None)
+    last = tmp_path / "fine/checkpoints/last.ckpt"
+    last.touch()
+    for own in ("last", str(last)):
+        pretrain.check_folder(tmp_path / "fine", module, own)
+    for other in (None, str(tmp_path / "elsewhere/checkpoints/last.ckpt")):
+        with pytest.raises(FileExistsError, match="holds a run"):
+            pretrain.check_folder(tmp_path / "fine", module, other)
+
+
+def test_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
+    sys.path.insert(0, str(EXAMPLES))
+    from checkpoints import SafeCheckpointIO
+
+    path = tmp_path / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"weight": torch.ones(3)}, path)
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o666 & ~UMASK
+    with pytest.raises(AttributeError, match="local object"):  # in the midst of writing
+        SafeCheckpointIO().save_checkpoint({"weight": torch.ones(10**6), "bad": lambda: 0}, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_another_runs_folder_is_not_overwritten(whole: SimpleNamespace) -> None:
