@@ -1,4 +1,4 @@
-"""Measures of what the head learned: redundancy of the two embeddings, and use of the experts."""
+"""Measures of what the head learned: redundancy, equivariance, and use of the experts."""
 
 import math
 
@@ -6,6 +6,27 @@ import torch
 from torch import Tensor
 
 from star_head._checks import check_matrix
+from star_head.equivariance_metrics import (
+    RetrievalScores,
+    parameter_r2,
+    retrieval,
+    retrieval_chance,
+)
+
+__all__ = [
+    "RetrievalScores",
+    "canonical_correlations",
+    "expert_roles",
+    "expert_usage",
+    "mean_canonical_correlation",
+    "parameter_r2",
+    "retrieval",
+    "retrieval_chance",
+    "routing_divergence",
+    "routing_entropy",
+    "usage_by_group",
+    "usage_correlation",
+]
 
 
 def canonical_correlations(z1: Tensor, z2: Tensor, rcond: float = 1e-6) -> Tensor:
@@ -72,6 +93,108 @@ def expert_usage(weights: Tensor) -> Tensor:
     """
     _check_weights(weights)
     return weights.mean(dim=0)
+
+
+def usage_by_group(weights: Tensor, groups: Tensor) -> Tensor:
+    """:func:`expert_usage` of each group of samples, such as a class.
+
+    Args:
+        weights: Routing weights, (B, T, E).
+        groups: The group of each sample, integers from 0, (B,).
+
+    Returns:
+        (G, T, E), G being the largest group and 1; nan for a group without samples.
+
+    Raises:
+        TypeError: If ``groups`` are not integers.
+        ValueError: If a shape does not fit or a group is negative.
+
+    Example:
+        >>> weights = torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]], [[0.0, 1.0]]])
+        >>> usage_by_group(weights, torch.tensor([0, 1, 1])).tolist()
+        [[[0.75, 0.25]], [[0.25, 0.75]]]
+    """
+    _check_weights(weights)
+    if groups.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        raise TypeError(f"groups: expected integers, got {groups.dtype}")
+    if groups.shape != weights.shape[:1]:
+        raise ValueError(
+            f"groups: expected one for each sample, {tuple(weights.shape[:1])}, "
+            f"got shape {tuple(groups.shape)}"
+        )
+    if groups.min() < 0:
+        raise ValueError(f"groups: expected numbers from 0, got {int(groups.min())}")
+    groups = groups.long().to(weights.device)
+    counts = groups.bincount()
+    sums = weights.new_zeros(len(counts), *weights.shape[1:]).index_add(0, groups, weights)
+    return sums / counts.view(-1, 1, 1)
+
+
+def usage_correlation(weights: Tensor, params: Tensor) -> Tensor:
+    """Pearson correlation of each expert's routing weight with each augmentation parameter.
+
+    It tells which expert follows, say, hue.
+
+    Args:
+        weights: Routing weights of views, (B, T, E).
+        params: The views' parameters, (B, P); their units do not matter.
+
+    Returns:
+        (T, E, P), float64 on the CPU, in [-1, 1]; nan where the weight or the parameter does not
+        vary.
+
+    Raises:
+        TypeError: If ``params`` is not of floating point.
+        ValueError: If a shape does not fit.
+
+    Example:
+        >>> hue = torch.rand(50)
+        >>> weights = torch.stack([hue, 1 - hue], dim=1).unsqueeze(1)
+        >>> usage_correlation(weights, hue.unsqueeze(1)).round(decimals=4).tolist()
+        [[[1.0], [-1.0]]]
+    """
+    _check_weights(weights)
+    check_matrix("params", params)
+    if len(params) != len(weights):
+        raise ValueError(
+            f"params: expected as many rows as weights, {len(weights)}, got {len(params)}"
+        )
+    usage, a = _deviations(weights.flatten(1)), _deviations(params)
+    return (usage.T @ a).clamp(-1, 1).view(*weights.shape[1:], -1)
+
+
+def _deviations(columns: Tensor) -> Tensor:
+    """Columns centred and of unit norm, nan where they do not vary."""
+    columns = columns.detach().cpu().double()
+    constant = (columns == columns[0]).all(dim=0)
+    centred = (columns - columns.mean(dim=0)).masked_fill(constant, torch.nan)
+    return centred / centred.norm(dim=0)
+
+
+def expert_roles(usage: Tensor) -> Tensor:
+    """How far each expert belongs to one task: (E,) from usage (2, E).
+
+    (equivariant - invariant) / (equivariant + invariant): -1 for an expert that serves the
+    invariant task alone, 0 for one that both share alike, 1 for the equivariant task's own; nan
+    for an expert that neither uses.
+
+    Args:
+        usage: Of :func:`expert_usage`: the invariant task's row, then the equivariant task's.
+
+    Raises:
+        ValueError: If there are not two tasks, or a share is negative.
+
+    Example:
+        >>> expert_roles(torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])).tolist()
+        [-1.0, 0.0, 1.0]
+    """
+    check_matrix("usage", usage)
+    if len(usage) != 2:
+        raise ValueError(f"usage: expected two tasks, (2, E), got {tuple(usage.shape)}")
+    if (usage < 0).any():
+        raise ValueError(f"usage: expected shares of at least 0, got {usage.min().item()}")
+    invariant, equivariant = usage
+    return (equivariant - invariant) / (equivariant + invariant)
 
 
 def routing_entropy(weights: Tensor) -> Tensor:

@@ -95,3 +95,52 @@ def test_bad_weights() -> None:
         metrics.expert_usage(torch.rand(3, 4))
     with pytest.raises(ValueError, match=r"weights: expected two tasks.*\(3, 1, 4\)"):
         metrics.routing_divergence(torch.rand(3, 1, 4))
+
+
+def test_usage_by_group_equals_a_loop() -> None:
+    weights, groups = torch.randn(40, 2, 5).softmax(-1), torch.randint(3, (40,))
+    groups[groups == 1] = 4
+    usage = metrics.usage_by_group(weights, groups)
+    assert usage.shape == (5, 2, 5)
+    for group in (0, 2, 4):
+        torch.testing.assert_close(usage[group], metrics.expert_usage(weights[groups == group]))
+    assert usage[[1, 3]].isnan().all()
+
+
+def test_usage_correlation_equals_numpy() -> None:
+    weights, params = torch.randn(60, 2, 4).softmax(-1), torch.randn(60, 3) * 1e3 + 7
+    params[:, 0] += 1e4 * weights[:, 1, 2]
+    params[:, 2] = 0.1
+    found = metrics.usage_correlation(weights, params)
+    assert found.shape == (2, 4, 3)
+    for t in range(2):
+        for k in range(4):
+            for p in range(2):
+                expected = np.corrcoef(weights[:, t, k].double(), params[:, p].double())[0, 1]
+                assert found[t, k, p].item() == pytest.approx(expected)
+    assert found[..., :2].abs().view(-1, 2).argmax(dim=0)[0] == 6  # task 1, expert 2
+    assert found[..., 2].isnan().all()
+    assert metrics.usage_correlation(torch.ones(60, 1, 1), params).isnan().all()
+
+
+def test_expert_roles() -> None:
+    usage = torch.tensor([[0.6, 0.3, 0.1, 0.0, 0.0], [0.0, 0.1, 0.1, 0.8, 0.0]])
+    roles = metrics.expert_roles(usage)
+    torch.testing.assert_close(roles[:4], torch.tensor([-1.0, -0.5, 0.0, 1.0]))
+    assert roles[4].isnan()
+
+
+def test_bad_usage() -> None:
+    weights = torch.rand(3, 2, 4)
+    with pytest.raises(ValueError, match=r"groups: expected one for each .*\(3,\).*\(2,\)"):
+        metrics.usage_by_group(weights, torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="groups: expected numbers from 0, got -1"):
+        metrics.usage_by_group(weights, torch.tensor([0, 1, -1]))
+    with pytest.raises(TypeError, match=r"groups: expected integers, got torch.float32"):
+        metrics.usage_by_group(weights, torch.rand(3))
+    with pytest.raises(ValueError, match="params: expected as many rows as weights, 3, got 2"):
+        metrics.usage_correlation(weights, torch.rand(2, 11))
+    with pytest.raises(ValueError, match=r"usage: expected two tasks.*\(3, 4\)"):
+        metrics.expert_roles(torch.rand(3, 4))
+    with pytest.raises(ValueError, match=r"usage: .* got -0\.5"):
+        metrics.expert_roles(torch.tensor([[0.5], [-0.5]]))
