@@ -18,7 +18,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/transform.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/pipeline.py
-	$(BIN)/python benchmarks/few_shot.py
+	$(BIN)/python benchmarks/episodes.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

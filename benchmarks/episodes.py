@@ -1,6 +1,6 @@
 """Solving few-shot episodes in batches against scikit-learn, episode by episode, on real features.
 
-    python benchmarks/few_shot.py
+    python benchmarks/episodes.py
 
 Features are an untrained ResNet-10's of scikit-learn's digits, which need no download. Both solve
 the same episodes, taking turns of fifty; encoding, which both would do once, is left out.
