@@ -36,6 +36,13 @@ def worker(rank: int, folder: str, compiled: bool) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD
     )
+    torch.save(compute(rank, compiled), f"{folder}/{rank}.pt")
+    # PyTorch now and then aborts a process that is torn down while the other is still at work.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def compute(rank: int, compiled: bool) -> dict:
     mine = slice(rank * N, (rank + 1) * N)
     torch.manual_seed(3)
     whole = torch.randn(2, WORLD * N, 5, dtype=torch.float64)
@@ -57,15 +64,13 @@ def worker(rank: int, folder: str, compiled: bool) -> None:
     batch_normed = DistributedDataParallel(make_model(gather=True, norm=nn.BatchNorm1d))
     for _ in range(2):
         batch_normed(part).total.backward()
-    result = {
+    return {
         "batch norm": {n: p.grad for n, p in batch_normed.module.named_parameters()},
         "loss": value.detach(),
         "grads": [a.grad, b.grad],
         "total": terms.total.detach(),
         "parameters": {n: p.grad for n, p in model.module.named_parameters()},
     }
-    torch.save(result, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
