@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from star_head._checks import check_count
+from star_head._checks import check_count, check_not_negative
 from star_head._gather import gather, rank, world_size
 from star_head.augmentation import STARViews
 from star_head.losses import STARLossTerms
@@ -96,13 +96,9 @@ class STARModule(LightningModule):
         super().__init__()
         check_count("batch_size", batch_size)
         check_count("monitor_every_n_steps", monitor_every_n_steps)
-        for name, value in {
-            "learning_rate": learning_rate,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-        }.items():
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{name}: expected a number of at least 0, got {value}")
+        check_not_negative("learning_rate", learning_rate)
+        check_not_negative("momentum", momentum)
+        check_not_negative("weight_decay", weight_decay)
         self.star = star
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -211,11 +207,9 @@ class STARModule(LightningModule):
             for expert, share in enumerate(shares)
         }
         metrics["routing_divergence"] = routing_divergence(weights).item()
-        z1, z2 = _gather(z.invariant), _gather(z.equivariant)
-        if len(z1) > z1.shape[1]:  # any fewer samples correlate perfectly
-            metrics["batch_canonical_correlation"] = mean_canonical_correlation(
-                z1.float(), z2.float()
-            ).item()
+        correlation = _mean_correlation(_gather(z.invariant), _gather(z.equivariant))
+        if correlation is not None:
+            metrics["batch_canonical_correlation"] = correlation
         # Not by self.log, which would repeat them at every step that it logs.
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
@@ -271,10 +265,11 @@ class STARModule(LightningModule):
         )
         metrics = {"knn_accuracy": accuracy}
         if self._embeddings:
-            z1, z2 = self._whole(self._embeddings)
-            if len(z1) > z1.shape[1]:  # any fewer samples correlate perfectly
-                correlation = mean_canonical_correlation(z1.float(), z2.float())
-                metrics["mean_canonical_correlation"] = correlation.to(z1.device, torch.float32)
+            correlation = _mean_correlation(*self._whole(self._embeddings))
+            if correlation is not None:
+                metrics["mean_canonical_correlation"] = torch.tensor(
+                    correlation, device=accuracy.device
+                )
         return metrics
 
     def _whole(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -376,6 +371,13 @@ def _nearest_neighbour_accuracy(
 
 def _gather(tensor: Tensor) -> Tensor:
     return gather(tensor) if world_size() > 1 else tensor
+
+
+def _mean_correlation(z1: Tensor, z2: Tensor) -> float | None:
+    """The mean canonical correlation; None of so few samples that any would correlate perfectly."""
+    if len(z1) <= z1.shape[1]:
+        return None
+    return mean_canonical_correlation(z1.float(), z2.float()).item()
 
 
 def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:

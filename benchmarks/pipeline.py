@@ -9,7 +9,6 @@ runs without training; the step alone repeats a batch that is there; both togeth
 from the memory-mapped cache in place of the files.
 """
 
-import argparse
 import itertools
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from command_line import run
 from data_module import ImageDataModule
 from pretrain import create_module
 
@@ -100,41 +100,49 @@ def stepping(module: STARModule, data: ImageDataModule, batches: int) -> float:
     return rate(times, data.batch_size)
 
 
-def main() -> None:
-    """Print a row for each way of making the views."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--size", type=int, default=96, help="side of the views")
-    parser.add_argument("--source", type=int, default=96, help="shorter side of the images")
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=12)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--images", type=int, default=1024)
-    args = parser.parse_args()
+def main(
+    backbone: str = "resnet18",
+    size: int = 96,
+    source: int = 96,
+    batch_size: int = 64,
+    batches: int = 12,
+    workers: int = 2,
+    images: int = 1024,
+) -> None:
+    """Print a row for each way of making the views.
 
-    print(f"{args.backbone}, {args.size} pixels, batch {args.batch_size}, images a second")
+    Args:
+        backbone: Any timm model.
+        size: Side of the views in pixels.
+        source: Shorter side of the images in pixels.
+        batch_size: Images in a batch.
+        batches: Trained on in each measurement.
+        workers: Loader processes.
+        images: Made for it.
+    """
+    print(f"{backbone}, {size} pixels, batch {batch_size}, images a second")
     print("views             loader alone  step alone      both   slower half / both")
     with tempfile.TemporaryDirectory() as folder:
         photographs, cache = Path(folder, "photographs"), Path(folder, "cache")
         photographs.mkdir()
-        write_photographs(photographs, args.images, args.source)
+        write_photographs(photographs, images, source)
         for augment, cached in itertools.product(("host", "device"), (False, True)):
             torch.manual_seed(0)
             data = ImageDataModule(
                 "folder",
                 photographs,
-                args.batch_size,
-                STARTransform(args.size),
+                batch_size,
+                STARTransform(size),
                 statistics="stl10",
                 augment=augment,  # type: ignore[arg-type]
-                num_workers=args.workers,
+                num_workers=workers,
                 cache=cache if cached else None,
             )
-            module = create_module("stl10", args.batch_size, args.backbone)
+            module = create_module("stl10", batch_size, backbone)
             clock = Clock()
             trainer = Trainer(
-                max_steps=args.batches,
-                max_epochs=args.batches,
+                max_steps=batches,
+                max_epochs=batches,
                 limit_val_batches=0,
                 callbacks=[clock],
                 logger=False,
@@ -144,13 +152,13 @@ def main() -> None:
                 default_root_dir=folder,
             )
             trainer.fit(module, data)
-            both = rate(clock.times, args.batch_size)
-            loader = loading(data, 4 * args.batches)
-            step = stepping(module, data, args.batches)
+            both = rate(clock.times, batch_size)
+            loader = loading(data, 4 * batches)
+            step = stepping(module, data, batches)
             name = f"{augment}{', cache' if cached else ''}"
             ratio = min(loader, step) / both
             print(f"{name:16} {loader:13.0f} {step:11.1f} {both:9.1f} {ratio:20.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

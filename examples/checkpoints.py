@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
+from whole_files import replacing
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -21,18 +22,8 @@ class SafeCheckpointIO(CheckpointIO):
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         """Write a checkpoint, replacing what is at ``path`` only when all is on the disk."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.partial")  # the next save replaces a killed one's
-        try:
-            with open(scratch, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, path)
-        except BaseException:
-            scratch.unlink(missing_ok=True)
-            raise
+        with replacing(Path(path)) as scratch:
+            torch.save(checkpoint, scratch)
 
     def load_checkpoint(
         self,
@@ -55,7 +46,11 @@ def load_training_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If :func:`read_checkpoint` refuses it, or it is not of a Lightning run.
     """
-    checkpoint = read_checkpoint(path)
+    return require_training(read_checkpoint(path), path)
+
+
+def require_training(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Raise a ValueError unless a checkpoint, read from ``path``, is of a Lightning run."""
     missing = [part for part in ("state_dict", "epoch", "global_step") if part not in checkpoint]
     if missing:
         raise ValueError(

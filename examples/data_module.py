@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from image_data import IMAGE_SIZES, DatasetName, Images, ImageSplits, load_images
+from image_folder import available_processors
 from lightly.transforms.utils import IMAGENET_NORMALIZE
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -182,8 +183,7 @@ class ImageDataModule(LightningDataModule):
             return self.num_workers
         if "SLURM_CPUS_PER_TASK" in os.environ:  # this process's own
             return min(16, int(os.environ["SLURM_CPUS_PER_TASK"]))
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        return min(16, max(1, processors // self.trainer.num_devices))
+        return min(16, max(1, available_processors() // self.trainer.num_devices))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make the views of recorded images on the device."""

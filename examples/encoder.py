@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
-from checkpoints import load_training_checkpoint, read_checkpoint
+from checkpoints import read_checkpoint, require_training
 from lightly.transforms.utils import IMAGENET_NORMALIZE
 from torch import nn
 
@@ -51,7 +51,7 @@ def open_encoder(source: str) -> Encoder:
         return _with_own_images(load_encoder(path))
     if path.is_file():
         saved = read_checkpoint(path)
-        return _of_training(path) if "state_dict" in saved else _of_authors(path)
+        return _of_training(saved, path) if "state_dict" in saved else _of_authors(path)
     if timm.is_model(source):
         return _with_own_images(create_backbone(source, pretrained=True))
     raise ValueError(
@@ -60,8 +60,8 @@ def open_encoder(source: str) -> Encoder:
     )
 
 
-def _of_training(path: Path) -> Encoder:
-    checkpoint = load_training_checkpoint(path)
+def _of_training(checkpoint: dict[str, Any], path: Path) -> Encoder:
+    require_training(checkpoint, path)
     if "backbone" not in checkpoint:
         raise ValueError(
             f"encoder: {path} does not say how its backbone was built; STARModule notes that of "

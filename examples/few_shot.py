@@ -9,7 +9,6 @@ scikit-learn's liblinear); here they are solved in batches, to the same minimum.
 
 import json
 import math
-import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from image_data import load_images
 from one_vs_rest import decide
 from torch import Tensor
 from tqdm import tqdm
+from whole_files import replacing
 
 WAYS, QUERIES = 5, 16
 # Episodes solved at a time.
@@ -81,10 +81,8 @@ def main(
         mean, interval = accuracies.mean().item(), confidence_interval(accuracies)
         results[f"{shots}-shot"] = {"accuracy": mean, "95% interval": interval}
         print(f"{shots}-shot: {100 * mean:.2f} +- {100 * interval:.2f}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = output.with_name(f".{output.name}")
-    scratch.write_text(json.dumps(results, indent=2) + "\n")
-    os.replace(scratch, output)
+    with replacing(output) as scratch:
+        scratch.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def draw_episodes(labels: np.ndarray, shots: int, episodes: int, seed: int) -> Episodes:

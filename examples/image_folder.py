@@ -183,11 +183,10 @@ def in_processes(
 
     A progress bar appears where it takes long.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     loader = DataLoader(
         _Mapped(function, items),
         batch_size=16,
-        num_workers=min(16, processors, len(items) // 64),
+        num_workers=min(16, available_processors(), len(items) // 64),
         collate_fn=list,
         # Its own, so that the loader leaves the caller's random numbers alone.
         generator=torch.Generator(),
@@ -196,6 +195,11 @@ def in_processes(
         for batch in loader:
             yield from batch
             progress.update(len(batch))
+
+
+def available_processors() -> int:
+    """Processors that this process may use; 1 where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 class _Mapped(Dataset[Result], Generic[Item, Result]):

@@ -10,7 +10,6 @@ config.yaml, the resolved settings; TensorBoard and CSV logs; and encoder/, in t
 it is done. docs/pretraining.md has the commands for many machines.
 """
 
-import os
 import shutil
 import signal
 import sys
@@ -27,6 +26,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from whole_files import replacing
 
 from star_head import STAR, STARLoss, STARProjectionHead
 from star_head.adapters.lightly import STARTransform
@@ -51,13 +51,7 @@ def create_module(
     output_dim: int = 128,
     temperature: float = 0.2,
     equivariant_weight: float = 1.0,
-    learning_rate: float = 0.03,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    decay_norm_and_bias: bool = True,
-    channels_last: bool = False,
-    compile: bool = False,
-    monitor_every_n_steps: int = 200,
+    **training: Any,
 ) -> STARModule:
     """Build encoder, head and loss, and how they are trained.
 
@@ -74,13 +68,7 @@ def create_module(
         output_dim: Of the embeddings.
         temperature: Of both NT-Xent losses.
         equivariant_weight: lambda.
-        learning_rate: Of a batch of 256; it grows in proportion.
-        momentum: Of SGD.
-        weight_decay: Of SGD.
-        decay_norm_and_bias: Apply weight decay to norms and biases too, as the paper does.
-        channels_last: Keep activations in that layout, which suits convolutions on GPUs.
-        compile: Use torch.compile.
-        monitor_every_n_steps: How often the head is looked into.
+        **training: Further arguments of STARModule, which are flags too.
     """
     encoder = create_backbone(backbone, small_images=small_images, init=init, **backbone_args or {})
     width = encoder.num_features
@@ -93,17 +81,7 @@ def create_module(
         statistics=statistics,
     )
     loss = STARLoss(temperature, equivariant_weight, gather_distributed=True)
-    return STARModule(
-        STAR(encoder, head, loss),
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        decay_norm_and_bias=decay_norm_and_bias,
-        channels_last=channels_last,
-        compile=compile,
-        monitor_every_n_steps=monitor_every_n_steps,
-    )
+    return STARModule(STAR(encoder, head, loss), batch_size=batch_size, **training)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -116,10 +94,8 @@ class SaveConfig(SaveConfigCallback):
         """Write config.yaml, which ``--config`` takes again."""
         if not trainer.is_global_zero:
             return
-        folder = Path(trainer.default_root_dir)
-        text = self.parser.dump(self.config, skip_none=False)
-        (folder / ".config.yaml").write_text(text)
-        os.replace(folder / ".config.yaml", folder / "config.yaml")
+        with replacing(Path(trainer.default_root_dir, "config.yaml")) as scratch:
+            scratch.write_text(self.parser.dump(self.config, skip_none=False))
 
 
 class LastCheckpoint(ModelCheckpoint):

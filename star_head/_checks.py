@@ -1,5 +1,7 @@
 """Checks at the door: errors that name the argument, what came and what was expected."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,12 @@ def check_count(name: str, value: int, minimum: int = 1) -> None:
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name}: expected at least {minimum}, got {value}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number of at least 0."""
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: expected a number of at least 0, got {value}")
 
 
 def check_batch(name: str, tensor: Tensor, layers: nn.Sequential) -> None:

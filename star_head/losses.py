@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from star_head._checks import check_matrix
+from star_head._checks import check_matrix, check_not_negative
 from star_head._gather import gather, rank, world_size
 from star_head.head import STAREmbeddings
 
@@ -188,10 +188,7 @@ class STARLoss(nn.Module):
         equivariant_loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if not (equivariant_weight >= 0 and math.isfinite(equivariant_weight)):
-            raise ValueError(
-                f"equivariant_weight: expected a number of at least 0, got {equivariant_weight}"
-            )
+        check_not_negative("equivariant_weight", equivariant_weight)
         self.equivariant_weight = equivariant_weight
         if invariant_loss is None:
             invariant_loss = NTXentLoss(temperature, gather_distributed)
