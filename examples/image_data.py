@@ -171,7 +171,7 @@ def load_images(
         return _open_files(files, skip_unreadable, cache)
     if name == "digits":
         digits = load_digits()
-        images = _in_memory((digits.images * 255 / 16).astype(np.uint8), digits.target)
+        images = in_memory((digits.images * 255 / 16).astype(np.uint8), digits.target)
         train, test = (images.part(part) for part in _hold_out(len(images)))
         return ImageSplits(train, train, test)
     root = Path("data") if data_dir is None else data_dir
@@ -183,7 +183,7 @@ def load_images(
         dataset = CIFAR10 if name == "cifar10" else CIFAR100
         with _fetching(name, root):
             fetched = [dataset(root, train, download=True) for train in (True, False)]
-        train, test = (_in_memory(part.data, np.asarray(part.targets)) for part in fetched)
+        train, test = (in_memory(part.data, np.asarray(part.targets)) for part in fetched)
     return ImageSplits(train, train, test)
 
 
@@ -210,7 +210,8 @@ class _Array:
         return digest.hexdigest()
 
 
-def _in_memory(pixels: np.ndarray, labels: np.ndarray) -> Images:
+def in_memory(pixels: np.ndarray, labels: np.ndarray) -> Images:
+    """Images of an array, uint8 (n, H, W) or (n, H, W, 3)."""
     return Images(_Array(pixels), np.arange(len(labels)), labels)
 
 
@@ -246,10 +247,10 @@ def _fashion_mnist(root: Path, part: Literal["train", "t10k"]) -> Images:
     if not all(file.is_file() for file in files):
         with _fetching("fashion-mnist", root):
             fetched = FashionMNIST(root, train=part == "train", download=True)
-        return _in_memory(fetched.data.numpy(), fetched.targets.numpy())
+        return in_memory(fetched.data.numpy(), fetched.targets.numpy())
     pixels, labels = (np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8) for file in files)
     # The headers: magic number, count, and for images height and width, four bytes each.
-    return _in_memory(pixels[16:].reshape(-1, 28, 28), labels[8:])
+    return in_memory(pixels[16:].reshape(-1, 28, 28), labels[8:].astype(np.int64))
 
 
 # Counts of images, in the order in which _STL10Pixels has them; and all files' sizes in bytes.
@@ -295,10 +296,10 @@ class _STL10Pixels:
 
 def _stl10(root: Path) -> ImageSplits:
     folder = root / STL10.base_folder
-    if wrong := _wrong_stl10_files(folder):
+    if wrong := wrong_stl10_files(folder):
         with _fetching("stl10", root, f" ({wrong})"):
             STL10(root, "train", download=True)
-        if wrong := _wrong_stl10_files(folder):
+        if wrong := wrong_stl10_files(folder):
             raise ValueError(f"data_dir: stl10 as fetched is not whole: {wrong}")
     train, test = (
         np.fromfile(folder / name, np.uint8).astype(np.int64) - 1
@@ -315,7 +316,7 @@ def _stl10(root: Path) -> ImageSplits:
     )
 
 
-def _wrong_stl10_files(folder: Path) -> str:
+def wrong_stl10_files(folder: Path) -> str:
     """What is wrong with STL10's files, empty if nothing is."""
     wrong = []
     for name, expected in _STL10_BYTES.items():

@@ -1,0 +1,54 @@
+"""Parts of labelled images drawn at random, class by class, the same on every call."""
+
+import numpy as np
+import torch
+
+_SEED = 0
+
+
+def hold_out(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a part in which the classes have their shares, and in which all are that can be.
+
+    A class of two images or more is in both parts; a single image is not held out. Where that
+    leaves no other way, more or fewer than ``count`` are drawn.
+
+    Args:
+        labels: (n,), classes from 0.
+        count: How many to hold out.
+
+    Returns:
+        Indices of the rest and of those held out, each ascending.
+    """
+    sizes = np.bincount(labels)
+    shares = sizes * (count / len(labels))
+    most = np.maximum(sizes - 1, 0)
+    counts = np.clip(np.floor(shares).astype(np.int64), np.minimum(1, most), most)
+    while counts.sum() < count and (counts < most).any():
+        counts[np.where(counts < most, shares - counts, -np.inf).argmax()] += 1
+    while counts.sum() > count and (counts > 1).any():
+        counts[np.where(counts > 1, counts - shares, -np.inf).argmax()] -= 1
+    return draw(labels, counts)[::-1]
+
+
+def draw(labels: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw so many of each class.
+
+    Args:
+        labels: (n,), classes from 0.
+        counts: How many of each class, (classes,).
+
+    Returns:
+        Indices of those drawn and of the rest, each ascending.
+
+    Raises:
+        ValueError: If a class has too few.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    drawn = np.zeros(len(labels), bool)
+    for c, count in enumerate(counts):
+        members = np.flatnonzero(labels == c)
+        if len(members) < count:
+            raise ValueError(f"labels: expected at least {count} of class {c}, got {len(members)}")
+        order = torch.randperm(len(members), generator=generator).numpy()
+        drawn[members[order[:count]]] = True
+    return np.flatnonzero(drawn), np.flatnonzero(~drawn)
