@@ -104,6 +104,7 @@ def export_encoder(
     *,
     input_size: int | None = None,
     normalize: Mapping[str, Sequence[float]] | None = None,
+    keep_classifier: bool = False,
 ) -> Path:
     """Write an encoder in timm's own format, which opens without star_head.
 
@@ -112,12 +113,12 @@ def export_encoder(
     or, for a deep stem, compute other features. Each file is replaced whole or not at all.
 
     Args:
-        backbone: A timm model, also wrapped by DDP or ``torch.compile``, on any device. A
-            classifier that it has is left out.
+        backbone: A timm model, also wrapped by DDP or ``torch.compile``, on any device.
         folder: Where ``config.json`` and ``model.safetensors`` go; made if missing.
         input_size: Side of the square images in pixels; the model's own unless given.
         normalize: ``{"mean": [...], "std": [...]}``, a number for each channel, of images in
             [0, 1]; the model's own unless given.
+        keep_classifier: Write the classifier that the model has too, which is left out else.
 
     Raises:
         TypeError: If timm did not make the backbone.
@@ -138,8 +139,8 @@ def export_encoder(
         )
     encoder = copy.deepcopy(encoder)
     encoder.register_state_dict_post_hook(_clone_tensors)
-    if encoder.num_classes != 0:
-        encoder.reset_classifier(0)
+    if not keep_classifier:
+        _drop_classifier(encoder)
 
     source, name = encoder.pretrained_cfg, encoder.pretrained_cfg["architecture"]
     image_shape = _image_shape(encoder)
@@ -147,13 +148,15 @@ def export_encoder(
         check_count("input_size", input_size)
         image_shape = (image_shape[0], input_size, input_size)
     try:
-        encoder.num_features = _measure_width(encoder, image_shape)
+        width = _measure_width(encoder, image_shape)
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
             f"input_size: {name} takes no images of shape {image_shape}: {error}"
         ) from error
 
-    config: dict[str, Any] = {"input_size": image_shape, "num_classes": 0}
+    if encoder.num_classes == 0:
+        encoder.num_features = width
+    config: dict[str, Any] = {"input_size": image_shape, "num_classes": encoder.num_classes}
     if input_size is not None or image_shape != tuple(source["input_size"]):
         # What timm recommends for testing was found with other weights, at another size.
         config |= {"test_input_size": None, "test_pool_size": None, "pool_size": None}
@@ -186,13 +189,15 @@ def export_encoder(
     return folder
 
 
-def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
+def load_encoder(folder: str | os.PathLike[str], *, keep_classifier: bool = False) -> nn.Module:
     """Rebuild what :func:`export_encoder` wrote, small-image stems too. No code in it is run.
 
     Like :func:`create_backbone` it gives a module in training mode, on the CPU.
 
     Args:
         folder: The folder that was written.
+        keep_classifier: Keep the classifier that the model was written with, which is dropped
+            else.
 
     Raises:
         FileNotFoundError: If the folder or one of its two files is missing.
@@ -214,7 +219,7 @@ def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
         )
     try:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        backbone: Any = timm.create_model(f"local-dir:{folder}", num_classes=0)
+        backbone: Any = timm.create_model(f"local-dir:{folder}")
         if config.get("star_head", {}).get("small_images", False):
             _use_small_stem(backbone, config["architecture"])
         backbone.load_state_dict(safetensors.torch.load_file(folder / _WEIGHTS))
@@ -223,8 +228,16 @@ def load_encoder(folder: str | os.PathLike[str]) -> nn.Module:
             f"folder: expected {folder} to hold a model that timm {timm.__version__} can build "
             f"from {_CONFIG}, and its weights in {_WEIGHTS}: {error}"
         ) from error
-    backbone.num_features = _measure_width(backbone, _image_shape(backbone))
+    if not keep_classifier:
+        _drop_classifier(backbone)
+    if backbone.num_classes == 0:
+        backbone.num_features = _measure_width(backbone, _image_shape(backbone))
     return backbone
+
+
+def _drop_classifier(encoder: Any) -> None:
+    if encoder.num_classes != 0:
+        encoder.reset_classifier(0)
 
 
 def _image_shape(backbone: Any) -> tuple[int, int, int]:

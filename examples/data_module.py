@@ -173,7 +173,7 @@ class ImageDataModule(LightningDataModule):
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             # Its own, so that loaders leave the training's random numbers alone.
             generator=torch.Generator(),
-            worker_init_fn=_stop_for_parent_only,
+            worker_init_fn=stop_for_parent_only,
             **options,
         )
 
@@ -248,7 +248,7 @@ class SeededViews(Dataset[Any]):
             return self.images[index]
 
 
-def _stop_for_parent_only(worker_id: int) -> None:
+def stop_for_parent_only(worker_id: int) -> None:
     """Leave it to the training process to stop its loader workers.
 
     A cluster sends SIGTERM to all processes of a job. A training process that loses its workers

@@ -192,8 +192,19 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [] if value is None else [value]
 
 
-def check_folder(folder: Path, module: STARModule, ckpt_path: str | None) -> None:
+def check_folder(
+    folder: Path,
+    module: LightningModule,
+    ckpt_path: str | None,
+    name: str = "trainer.default_root_dir",
+) -> None:
     """Raise before training where its results could not be written or would replace others'.
+
+    Args:
+        folder: Where they go.
+        module: What is trained.
+        ckpt_path: What it goes on from.
+        name: Of the argument that gave the folder.
 
     Raises:
         FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.
@@ -205,7 +216,7 @@ def check_folder(folder: Path, module: STARModule, ckpt_path: str | None) -> Non
     )
     if last.exists() and not own:
         raise FileExistsError(
-            f"trainer.default_root_dir: {folder} holds a run; go on with it by --ckpt_path=last, "
+            f"{name}: {folder} holds a run; go on with it by --ckpt_path=last, "
             f"or name another folder"
         )
     try:
@@ -213,13 +224,13 @@ def check_folder(folder: Path, module: STARModule, ckpt_path: str | None) -> Non
         with tempfile.TemporaryFile(dir=last.parent) as file:
             file.write(b"0")
     except OSError as error:
-        raise OSError(f"trainer.default_root_dir: {folder} is not writable: {error}") from error
+        raise OSError(f"{name}: {folder} is not writable: {error}") from error
     # Weights and momentum; a checkpoint is written beside the one that it replaces.
     size = 2 * sum(t.nbytes for t in module.state_dict().values())
     free = shutil.disk_usage(folder).free
     if free < 2 * size:
         raise OSError(
-            f"trainer.default_root_dir: two checkpoints need {2 * size / 1e6:.0f} MB, "
+            f"{name}: two checkpoints need {2 * size / 1e6:.0f} MB, "
             f"and {folder} has {free / 1e6:.0f} MB free"
         )
 

@@ -343,6 +343,33 @@ def test_a_classifier_is_left_out(tmp_path: Path) -> None:
     assert torch.equal(loaded(torch.ones(2, 3, 64, 64)), expected)
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "test_vit"])
+def test_a_classifier_is_kept_where_that_is_asked_for(name: str, tmp_path: Path) -> None:
+    options = {"img_size": 96} if "vit" in name else {}
+    classifier = shake(timm.create_model(name, num_classes=7, **options))
+    export_encoder(classifier, tmp_path, input_size=96, keep_classifier=True)
+    assert config_of(tmp_path)["num_classes"] == 7
+    images = torch.randn(2, 3, 96, 96)
+    logits = classifier.eval()(images)
+    assert logits.shape == (2, 7)
+    alone = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert torch.equal(alone(images), logits)
+    assert torch.equal(load_encoder(tmp_path, keep_classifier=True).eval()(images), logits)
+    encoder = load_encoder(tmp_path).eval()
+    expected = classifier.forward_head(classifier.forward_features(images), pre_logits=True)
+    assert torch.equal(encoder(images), expected)
+    assert encoder.num_features == expected.shape[1]
+
+
+def test_a_classifier_is_kept_beside_a_small_stem(tmp_path: Path) -> None:
+    classifier = create_backbone("resnet18", small_images=True)
+    classifier.reset_classifier(3)
+    export_encoder(shake(classifier), tmp_path, input_size=32, keep_classifier=True)
+    loaded = load_encoder(tmp_path, keep_classifier=True)
+    assert features(loaded, 32).shape[1] == 3
+    assert torch.equal(features(loaded, 32), features(classifier, 32))
+
+
 @pytest.mark.parametrize("wrap", ["compile", "data parallel", "both", "in place"])
 def test_wrappers_are_taken_off(wrap: str, tmp_path: Path) -> None:
     backbone = shake(create_backbone("resnet10t"))

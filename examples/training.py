@@ -1,0 +1,302 @@
+"""What scripts that train on labels share: seeded loaders, a trainer to resume, exact evaluation.
+
+A run follows from its seed alone: which images make a batch, how each is augmented and what a step
+draws are functions of the seed and the step, so that an interrupted run ends as one that was not.
+"""
+
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sized
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from checkpoints import SafeCheckpointIO
+from data_module import SeededSampler, stop_for_parent_only
+from image_folder import available_processors
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from pretrain import LastCheckpoint, StopOnSigterm, check_folder
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+
+class Items(Protocol):
+    """A data set of which an item is a tuple."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Any, ...]: ...
+
+
+class SeededData(LightningDataModule):
+    """Batches to train on, and test items of which none counts twice.
+
+    An item of the test loader has one more entry than its data set's: whether it counts. Several
+    processes see equally many; what was repeated for that does not count.
+
+    Args:
+        train: What is trained on; the last incomplete batch of an epoch is dropped.
+        test: What is measured on.
+        batch_size: Items in a batch, over all processes together.
+        seed: Of the run.
+        num_workers: Loader processes beside each training process; as many as it has processors
+            to itself, at most 16, unless given.
+        collate_fn: Makes a batch of items; PyTorch's own unless given.
+        settings: What else must be the same when a run goes on, plain values by name.
+
+    Raises:
+        ValueError: If the batch does not divide over the processes or exceeds the data set, or
+            a checkpoint is of a run that had other data or settings.
+    """
+
+    def __init__(
+        self,
+        train: Items,
+        test: Items,
+        *,
+        batch_size: int,
+        seed: int,
+        num_workers: int | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.train, self.test = train, test
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.collate_fn = collate_fn
+        self.settings = dict(settings or {})
+
+    def setup(self, stage: str) -> None:
+        """Check that the batch fits."""
+        assert self.trainer is not None
+        processes = self.trainer.world_size
+        if self.batch_size < 1 or self.batch_size % processes:
+            raise ValueError(
+                f"batch_size: expected a multiple of the {processes} processes over which a batch "
+                f"is divided, got {self.batch_size}"
+            )
+        if len(self.train) < self.batch_size:
+            raise ValueError(
+                f"batch_size: expected at most the {len(self.train)} images to train on, "
+                f"got {self.batch_size}"
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of this process."""
+        assert self.trainer is not None
+        sampler = SeededSampler(
+            _SeededItems(self.train),
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+            seed=self.seed,
+            drop_last=True,
+        )
+        # Lightning does so too, but in a resumed run only after workers took their first indices.
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        sampler.set_epoch(progress.processed)
+        workers = self._workers()
+        return self._loader(
+            sampler.dataset, sampler=sampler, drop_last=True, persistent_workers=workers > 0
+        )
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test items of this process, each with whether it counts."""
+        assert self.trainer is not None
+        items = _CountedItems(self.test)
+        sampler = _EvaluationSampler(
+            items, num_replicas=self.trainer.world_size, rank=self.trainer.global_rank
+        )
+        return self._loader(items, sampler=sampler)
+
+    def _loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        assert self.trainer is not None
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size // self.trainer.world_size,
+            num_workers=self._workers(),
+            collate_fn=self.collate_fn,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            # Its own, so that loaders leave the training's random numbers alone.
+            generator=torch.Generator(),
+            worker_init_fn=stop_for_parent_only,
+            **options,
+        )
+
+    def _workers(self) -> int:
+        assert self.trainer is not None
+        if self.num_workers is not None:
+            return self.num_workers
+        return min(16, max(1, available_processors() // self.trainer.num_devices))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run's end depends on, beside its weights."""
+        own = {
+            "train images": len(self.train),
+            "test images": len(self.test),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+        return own | self.settings
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with a run that had other data or settings."""
+        assert self.trainer is not None
+        if not self.trainer.training:
+            return
+        for name, value in self.state_dict().items():
+            if name not in state_dict or state_dict[name] != value:
+                raise ValueError(
+                    f"checkpoint: its run had {name} {state_dict.get(name)!r}, and this has "
+                    f"{value!r}"
+                )
+
+
+class StepSeeds(Callback):
+    """Seeds all generators before each step, by the run's seed, the step and the process."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed them."""
+        numbers = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        mixed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+        _seed_host(mixed)
+        torch.manual_seed(mixed)
+
+
+def create_trainer(
+    output: Path,
+    seed: int,
+    options: Mapping[str, Any] | None,
+    callbacks: list[Callback],
+    **own: Any,
+) -> Trainer:
+    """A trainer that logs and keeps checkpoints/last.ckpt in a folder.
+
+    Args:
+        output: The folder.
+        seed: Of the run.
+        options: The user's own arguments of Lightning's Trainer.
+        callbacks: Beside those for seeds, signals and the last checkpoint, before which they come.
+        **own: The script's arguments of Lightning's Trainer.
+
+    Raises:
+        ValueError: If an option is one that the script has set.
+    """
+    own |= {
+        "default_root_dir": output,
+        "logger": [TensorBoardLogger(output, "tensorboard"), CSVLogger(output, "csv")],
+        "callbacks": [
+            *callbacks,
+            StepSeeds(seed),
+            StopOnSigterm(),
+            LastCheckpoint(
+                output / "checkpoints",
+                filename="last",
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,
+            ),
+        ],
+        "plugins": [SafeCheckpointIO()],
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
+    if taken := sorted(own.keys() & (options or {}).keys()):
+        raise ValueError(f"trainer: expected arguments that the script does not set, got {taken}")
+    return Trainer(**own, **(options or {}))
+
+
+def fit(trainer: Trainer, module: LightningModule, data: SeededData, ckpt_path: str | None) -> None:
+    """Train, from a checkpoint on where one is given; end in order when a cluster says so.
+
+    Args:
+        trainer: Of :func:`create_trainer`.
+        module: What is trained.
+        data: What it is trained on.
+        ckpt_path: A checkpoint of this run, ``"last"`` for its last one where there is one.
+
+    Raises:
+        FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.
+        OSError: If the folder is not writable, or its disk too full for two checkpoints.
+    """
+    if trainer.is_global_zero:
+        check_folder(Path(trainer.default_root_dir), module, ckpt_path, name="output")
+    try:
+        trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+    except SIGTERMException:
+        rank_zero_info("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
+        sys.exit(128 + signal.SIGTERM)
+
+
+def check_weights(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless a checkpoint's weights have the names and shapes of a module's."""
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for state in (checkpoint["state_dict"], module.state_dict())
+    ]
+    saved, own = shapes
+    differing = sorted(k for k in saved.keys() | own.keys() if saved.get(k) != own.get(k))
+    if differing:
+        first = differing[0]
+        raise ValueError(
+            f"checkpoint: its model is not this one; {len(differing)} tensors differ, first "
+            f"{first}: {saved.get(first, 'absent')} in the checkpoint, "
+            f"{own.get(first, 'absent')} here"
+        )
+
+
+class _EvaluationSampler(DistributedSampler[tuple[int, bool]]):
+    """Yields (index, whether it counts), equally many in each process."""
+
+    def __iter__(self) -> Iterator[tuple[int, bool]]:
+        items = len(cast(Sized, self.dataset))
+        positions = range(self.rank, self.total_size, self.num_replicas)
+        return ((position % items, position < items) for position in positions)
+
+
+class _SeededItems(Dataset[Any]):
+    """Items whose random transforms follow from the seed that the sampler sends along.
+
+    timm's transforms draw from Python's and NumPy's generators beside torch's.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Any, ...]:
+        index, seed = item
+        _seed_host(seed)
+        return self.items[index]
+
+
+class _CountedItems(Dataset[Any]):
+    """Items with whether they count."""
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, item: tuple[int, bool]) -> tuple[Any, ...]:
+        index, counts = item
+        return (*self.items[index], counts)
+
+
+def _seed_host(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that timm draws from
+    # torch.manual_seed would also note the seed down for every GPU.
+    torch.default_generator.manual_seed(seed)
