@@ -13,7 +13,6 @@ docs/analysis.md says more.
 """
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from image_data import DatasetName, Images, load_images
 from report import summary, write_report
 from torch import Tensor
 from trained import Trained, open_trained
-from whole_files import replacing
+from whole_files import replacing, write_json
 
 QUERIES, NEIGHBOURS = 4, 5
 
@@ -85,8 +84,7 @@ def main(
         "seed": seed,
         "checkpoints": of_checkpoints,
     }
-    with replacing(output / "report.json") as scratch:
-        scratch.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_json(output / "report.json", results, allow_nan=False)
     with replacing(output / "report.html") as scratch:
         scratch.write_text(
             write_report(results, sample.images, sample.class_of_each()), encoding="utf-8"

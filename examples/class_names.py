@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from image_data import DatasetName
+from image_data import DatasetName, has_parts
 from image_folder import find_images, subfolders
 from torchvision.datasets import CIFAR10, CIFAR100, STL10, FashionMNIST
 
@@ -20,12 +20,12 @@ def _find(name: DatasetName, root: Path) -> list[str]:
     if name == "fashion-mnist":
         return list(FashionMNIST.classes)
     if name in ("cifar10", "cifar100"):
-        return list((CIFAR10 if name == "cifar10" else CIFAR100)(root).classes)
+        return list((CIFAR10 if name == "cifar10" else CIFAR100)(root, train=False).classes)
     if name == "stl10":
         listed = root / STL10.base_folder / "class_names.txt"
         return listed.read_text().split() if listed.is_file() else []
     if name in ("folder", "imagenet100"):
-        if (root / "train").is_dir() and any((root / part).is_dir() for part in ("val", "test")):
+        if has_parts(root):
             return subfolders(root / "train")
         return [folder for folder in subfolders(root) if find_images(root / folder)]
     return []

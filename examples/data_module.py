@@ -1,20 +1,14 @@
 """Images for pretraining as a LightningDataModule."""
 
 import functools
-import os
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from image_data import IMAGE_SIZES, DatasetName, Images, ImageSplits, load_images
-from image_folder import available_processors
 from lightly.transforms.utils import IMAGENET_NORMALIZE
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from seeded_data import SeededDataModule
+from torch.utils.data import DataLoader, Dataset
 
 from star_head import estimate_statistics
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
@@ -31,7 +25,7 @@ _SIDES: dict[DatasetName, int] = {
 }
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(SeededDataModule):
     """Views of images to train on, and labelled images for the 1-nearest-neighbour monitor.
 
     Which images make a batch, and how each is augmented, follows from the seed and the epoch
@@ -73,7 +67,7 @@ class ImageDataModule(LightningDataModule):
         skip_unreadable: bool = False,
         cache: Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, torch.initial_seed(), num_workers)
         if transform is None:
             photographs = dataset in ("imagenet100", "folder")
             transform = STARTransform(
@@ -81,11 +75,8 @@ class ImageDataModule(LightningDataModule):
                 normalize=IMAGENET_NORMALIZE if photographs else STL10_NORMALIZE,
             )
         self.dataset = dataset
-        self.batch_size = batch_size
         self.transform = transform
         self.augment = augment
-        self.num_workers = num_workers
-        self.seed = torch.initial_seed()
         self._statistics = statistics
         self._load = functools.partial(load_images, dataset, data_dir, class_names=class_names)
         self._read_options: dict[str, Any] = {"skip_unreadable": skip_unreadable, "cache": cache}
@@ -116,16 +107,7 @@ class ImageDataModule(LightningDataModule):
         elif self._splits is None:
             self._splits = self._load(**self._read_options)
         assert self._splits is not None
-        images, processes = self._splits.pretrain, self.trainer.world_size
-        if self.batch_size % processes:
-            raise ValueError(
-                f"batch_size: expected a multiple of the {processes} processes over which a batch "
-                f"is divided, got {self.batch_size}"
-            )
-        if len(images) < self.batch_size:
-            raise ValueError(
-                f"batch_size: expected at most the {len(images)} images, got {self.batch_size}"
-            )
+        self._check_batch(len(self._splits.pretrain), "images")
         precision = str(self.trainer.precision)
         if self.augment == "device" and precision.endswith("-true") and precision != "32-true":
             raise ValueError(
@@ -135,55 +117,17 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of (views, labels)."""
-        assert self.trainer is not None
         assert self._splits is not None
         on_host = self._batch_transform is None
         transform = self.transform if on_host else RecordingTransform(self.transform)
         images = self._splits.pretrain.with_transform(transform)
-        sampler = SeededSampler(
-            images,
-            num_replicas=self.trainer.world_size,
-            rank=self.trainer.global_rank,
-            seed=self.seed,
-            drop_last=True,
-        )
-        # Lightning does so too, but in a resumed run only after workers took their first indices.
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        sampler.set_epoch(progress.processed)
-        return self._loader(
-            SeededViews(images),
-            sampler=sampler,
-            drop_last=True,
-            collate_fn=None if on_host else collate,
-            persistent_workers=self._workers() > 0,
-        )
+        return self._train_loader(SeededViews(images), collate_fn=None if on_host else collate)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The monitor's bank and queries, without augmentation; none where labels are missing."""
         assert self._splits is not None
         parts = [part for part in (self._splits.train, self._splits.test) if part is not None]
         return [self._loader(part.with_transform(self.transform.original)) for part in parts]
-
-    def _loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
-        assert self.trainer is not None
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size // self.trainer.world_size,
-            num_workers=self._workers(),
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
-            # Its own, so that loaders leave the training's random numbers alone.
-            generator=torch.Generator(),
-            worker_init_fn=stop_for_parent_only,
-            **options,
-        )
-
-    def _workers(self) -> int:
-        assert self.trainer is not None
-        if self.num_workers is not None:
-            return self.num_workers
-        if "SLURM_CPUS_PER_TASK" in os.environ:  # this process's own
-            return min(16, int(os.environ["SLURM_CPUS_PER_TASK"]))
-        return min(16, max(1, available_processors() // self.trainer.num_devices))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make the views of recorded images on the device."""
@@ -216,20 +160,6 @@ class ImageDataModule(LightningDataModule):
         self.seed = state_dict["seed"]
 
 
-class SeededSampler(DistributedSampler[tuple[int, int]]):
-    """Yields (index, seed of the views): both functions of the run's seed and the epoch."""
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """One epoch's share of this process."""
-        mixed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(mixed[0]))
-        images = len(cast(Images, self.dataset))
-        order = torch.randperm(images, generator=generator)
-        order = order[self.rank : self.total_size : self.num_replicas]
-        seeds = torch.randint(2**62, (images,), generator=generator)[order]
-        return zip(order.tolist(), seeds.tolist(), strict=True)
-
-
 class SeededViews(Dataset[Any]):
     """Images whose random views follow from the seed that the sampler sends along."""
 
@@ -246,22 +176,3 @@ class SeededViews(Dataset[Any]):
             # torch.manual_seed would also note the seed down for every GPU, image for image.
             torch.default_generator.manual_seed(seed)
             return self.images[index]
-
-
-def stop_for_parent_only(worker_id: int) -> None:
-    """Leave it to the training process to stop its loader workers.
-
-    A cluster sends SIGTERM to all processes of a job. A training process that loses its workers
-    fails, where it should end in order.
-    """
-    if not hasattr(signal, "sigwaitinfo"):  # macOS
-        return
-    parent = os.getppid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-    def wait() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-            pass
-        os._exit(0)
-
-    threading.Thread(target=wait, daemon=True).start()

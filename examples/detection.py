@@ -11,7 +11,6 @@ iterations at a batch of 16, rate 0.02 with drops after 18,000 and 22,000, short
 in training and 800 at test.
 """
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from detector import DetectionModule, build_detector
 from encoder import open_encoder
 from training import SeededData, create_trainer, fit
 from voc import CLASSES, TEST, TRAIN, VOCBoxes
-from whole_files import replacing
+from whole_files import write_json
 
 from star_head._checks import check_count
 
@@ -134,8 +133,7 @@ def main(
             "test images": len(data.test),
             **found,
         }
-        with replacing(output / "detection.json") as scratch:
-            scratch.write_text(json.dumps(results, indent=2) + "\n")
+        write_json(output / "detection.json", results)
 
 
 def steps_per_epoch(iterations: int, available: int) -> int:

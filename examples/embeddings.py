@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from image_data import Images
+from seeded_data import mix_seeds
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -159,10 +159,9 @@ class _RecordedViews(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image = to_rgb(self.images[index][0])
-        mixed = np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would also note the seed down for every GPU, image for image.
-            torch.default_generator.manual_seed(int(mixed[0] >> 1))
+            torch.default_generator.manual_seed(mix_seeds(self.seed, index) >> 1)
             records = [self.transform.sample(image) for _ in range(self.views)]
         pixels = torch.stack([self.transform.apply(image, record) for record in records])
         params = torch.stack([record.vector() for record in records])

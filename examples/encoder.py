@@ -50,14 +50,18 @@ def open_encoder(source: str) -> Encoder:
     if path.is_dir():
         return _with_own_images(load_encoder(path))
     if path.is_file():
-        saved = read_checkpoint(path)
-        return _of_training(saved, path) if "state_dict" in saved else _of_authors(path)
+        return open_checkpoint(read_checkpoint(path), path)
     if timm.is_model(source):
         return _with_own_images(create_backbone(source, pretrained=True))
     raise ValueError(
         f"encoder: expected a folder of export_encoder, a checkpoint or the name of a timm model, "
         f"got {source!r}"
     )
+
+
+def open_checkpoint(saved: dict[str, Any], path: Path) -> Encoder:
+    """Open what was read from a training checkpoint or an authors' checkpoint."""
+    return _of_training(saved, path) if "state_dict" in saved else _of_authors(path)
 
 
 def _of_training(checkpoint: dict[str, Any], path: Path) -> Encoder:

@@ -9,7 +9,6 @@ scikit-learn's liblinear); here they are solved in batches, to the same minimum.
 FC100, CUB200 and Plant Disease is comparable to the figures in the paper's few-shot table.
 """
 
-import json
 import math
 import warnings
 from pathlib import Path
@@ -24,7 +23,7 @@ from few_shot_data import FewShotName, load_few_shot
 from one_vs_rest import decide
 from torch import Tensor
 from tqdm import tqdm
-from whole_files import replacing
+from whole_files import write_json
 
 WAYS, QUERIES = 5, 16
 # Episodes solved at a time.
@@ -84,8 +83,7 @@ def main(
         mean, interval = accuracies.mean().item(), confidence_interval(accuracies)
         results[f"{shots}-shot"] = {"accuracy": mean, "95% interval": interval}
         print(f"{shots}-shot: {100 * mean:.2f} +- {100 * interval:.2f}")
-    with replacing(output) as scratch:
-        scratch.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(output, results)
 
 
 def draw_episodes(labels: np.ndarray, shots: int, episodes: int, seed: int) -> Episodes:

@@ -5,7 +5,7 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 from image_data import Images, in_memory, load_images
-from image_folder import ImageFiles, find_images, subfolders
+from image_folder import ImageFiles, find_of_classes, subfolders
 
 FewShotName = Literal["fc100", "cub200", "plant-disease", "folder"]
 
@@ -79,13 +79,9 @@ def _plant_disease(folder: Path) -> Images:
             f"Get it from https://www.kaggle.com/datasets/saroz014/plant-disease and put its "
             f"folders train and test into {folder}"
         )
-    samples = [
-        (path, label)
-        for part in (train, *held_out)
-        for label, name in enumerate(classes)
-        for path in find_images(part / name)
-    ]
+    samples = [sample for part in (train, *held_out) for sample in find_of_classes(part, classes)]
     if not samples:
         raise ValueError(f"data_dir: expected images in the class folders of {train}, found none")
-    paths, labels = zip(*samples, strict=True)
-    return Images(ImageFiles(paths), np.arange(len(paths)), np.array(labels))
+    paths, names = zip(*samples, strict=True)
+    labels = np.array([classes.index(name) for name in names])
+    return Images(ImageFiles(paths), np.arange(len(paths)), labels)

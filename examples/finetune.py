@@ -15,7 +15,6 @@ validation images in place of the test: settings are chosen so.
 The paper (arXiv 2510.27222) reports no finetuning: there is no figure of it to compare with.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
 from training import SeededData, create_trainer, fit
 from transfer_data import TransferName, load_transfer
-from whole_files import replacing
+from whole_files import write_json
 
 from star_head._checks import check_count
 from star_head.adapters._images import to_rgb
@@ -162,8 +161,7 @@ def main(
         "metric": loaded.metric,
         "accuracy": accuracy,
     }
-    with replacing(output / "finetune.json") as scratch:
-        scratch.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(output / "finetune.json", results)
     _export(opened, output / "model")
 
 

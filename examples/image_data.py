@@ -394,8 +394,13 @@ def _read_names(file: Path) -> list[str]:
 _TEST_NAMES = ("val", "test")
 
 
+def has_parts(data_dir: Path) -> bool:
+    """Whether a folder has class folders in train/ and in val/ or test/, not in itself."""
+    return (data_dir / "train").is_dir() and any((data_dir / n).is_dir() for n in _TEST_NAMES)
+
+
 def _find_in_any_folder(data_dir: Path) -> _Files:
-    if (data_dir / "train").is_dir() and any((data_dir / name).is_dir() for name in _TEST_NAMES):
+    if has_parts(data_dir):
         return _find_train_and_test(data_dir, _TEST_NAMES, None)
     paths = find_images(data_dir)
     if not paths:

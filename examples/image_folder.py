@@ -5,7 +5,7 @@ import hashlib
 import os
 import struct
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -92,6 +92,11 @@ def fingerprint(paths: Sequence[Path]) -> str:
 def subfolders(root: Path) -> list[str]:
     """Sorted names of the folders in a folder, without those that begin with a dot."""
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def find_of_classes(root: Path, names: Iterable[str]) -> list[tuple[Path, str]]:
+    """The images in class folders, each with its folder's name."""
+    return [(path, name) for name in names for path in find_images(root / name)]
 
 
 def read_image(path: Path) -> Image.Image:

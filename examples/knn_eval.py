@@ -10,7 +10,6 @@ look at an encoder. The paper reports no such figures: what is comparable is one
 here, and k = 200 to what lightly's ``KNNClassifier`` gives on the same images.
 """
 
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 from transfer_data import TransferData, TransferName, available, load_transfer
-from whole_files import replacing
+from whole_files import write_json
 
 # Training and test images whose similarities are computed at a time.
 _TRAIN_CHUNK, _TEST_CHUNK = 16_384, 1_024
@@ -87,8 +86,7 @@ def main(
             columns = "".join(f"{100 * share:8.2f}" for share in shares.values())
             print(f"{name:14}{counts:>17}{neighbours.removeprefix('k='):>6}{columns}")
     settings = {"encoder": encoder, "data_dir": str(data_dir), "temperature": temperature}
-    with replacing(output) as scratch:
-        scratch.write_text(json.dumps({**settings, "datasets": results}, indent=2) + "\n")
+    write_json(output, {**settings, "datasets": results})
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 from checkpoints import read_checkpoint
 from einops import rearrange
-from encoder import Encoder, open_encoder
+from encoder import Encoder, open_checkpoint
 from torch import Tensor, nn
 
 from star_head import STARProjectionHead
@@ -55,8 +55,8 @@ def open_trained(checkpoint: str) -> Trained:
             f"checkpoints: expected files of examples/pretrain.py or of the authors, which hold "
             f"the head too, got {checkpoint!r}"
         )
-    encoder = open_encoder(checkpoint)
     saved = read_checkpoint(path)
+    encoder = open_checkpoint(saved, path)
     if "state_dict" in saved:
         head = _head_of_training(saved["state_dict"], path)
         transform, views = _views_of_training(encoder, path)

@@ -14,13 +14,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from checkpoints import SafeCheckpointIO
-from data_module import SeededSampler, stop_for_parent_only
-from image_folder import available_processors
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from pretrain import LastCheckpoint, StopOnSigterm, check_folder
+from seeded_data import SeededDataModule, mix_seeds
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
@@ -32,7 +31,7 @@ class Items(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Any, ...]: ...
 
 
-class SeededData(LightningDataModule):
+class SeededData(SeededDataModule):
     """Batches to train on, and test items of which none counts twice.
 
     An item of the test loader has one more entry than its data set's: whether it counts. Several
@@ -64,46 +63,18 @@ class SeededData(LightningDataModule):
         collate_fn: Callable[[list[Any]], Any] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, seed, num_workers)
         self.train, self.test = train, test
-        self.batch_size = batch_size
-        self.seed = seed
-        self.num_workers = num_workers
         self.collate_fn = collate_fn
         self.settings = dict(settings or {})
 
     def setup(self, stage: str) -> None:
         """Check that the batch fits."""
-        assert self.trainer is not None
-        processes = self.trainer.world_size
-        if self.batch_size < 1 or self.batch_size % processes:
-            raise ValueError(
-                f"batch_size: expected a multiple of the {processes} processes over which a batch "
-                f"is divided, got {self.batch_size}"
-            )
-        if len(self.train) < self.batch_size:
-            raise ValueError(
-                f"batch_size: expected at most the {len(self.train)} images to train on, "
-                f"got {self.batch_size}"
-            )
+        self._check_batch(len(self.train), "images to train on")
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of this process."""
-        assert self.trainer is not None
-        sampler = SeededSampler(
-            _SeededItems(self.train),
-            num_replicas=self.trainer.world_size,
-            rank=self.trainer.global_rank,
-            seed=self.seed,
-            drop_last=True,
-        )
-        # Lightning does so too, but in a resumed run only after workers took their first indices.
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        sampler.set_epoch(progress.processed)
-        workers = self._workers()
-        return self._loader(
-            sampler.dataset, sampler=sampler, drop_last=True, persistent_workers=workers > 0
-        )
+        return self._train_loader(_SeededItems(self.train), collate_fn=self.collate_fn)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test items of this process, each with whether it counts."""
@@ -112,27 +83,7 @@ class SeededData(LightningDataModule):
         sampler = _EvaluationSampler(
             items, num_replicas=self.trainer.world_size, rank=self.trainer.global_rank
         )
-        return self._loader(items, sampler=sampler)
-
-    def _loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
-        assert self.trainer is not None
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size // self.trainer.world_size,
-            num_workers=self._workers(),
-            collate_fn=self.collate_fn,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
-            # Its own, so that loaders leave the training's random numbers alone.
-            generator=torch.Generator(),
-            worker_init_fn=stop_for_parent_only,
-            **options,
-        )
-
-    def _workers(self) -> int:
-        assert self.trainer is not None
-        if self.num_workers is not None:
-            return self.num_workers
-        return min(16, max(1, available_processors() // self.trainer.num_devices))
+        return self._loader(items, sampler=sampler, collate_fn=self.collate_fn)
 
     def state_dict(self) -> dict[str, Any]:
         """What a run's end depends on, beside its weights."""
@@ -167,8 +118,7 @@ class StepSeeds(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed them."""
-        numbers = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
-        mixed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+        mixed = mix_seeds(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
         _seed_host(mixed)
         torch.manual_seed(mixed)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from image_folder import find_images, subfolders
+from image_folder import find_of_classes, subfolders
 from scipy.io import loadmat
 from stratified import draw
 
@@ -88,12 +88,7 @@ def read_parts(root: Path) -> Listing:
     """
     classes = subfolders(root / "train")
     train, validation, test = (
-        [
-            (path, name)
-            for name in subfolders(root / part)
-            for path in find_images(root / part / name)
-        ]
-        for part in ("train", "val", "test")
+        find_of_classes(root / part, subfolders(root / part)) for part in ("train", "val", "test")
     )
     listing = Listing(classes, train, test, validation)
     check_listing(listing, f"the folder {root}", "")
@@ -195,7 +190,7 @@ def _flowers102(folder: Path) -> Listing:
 def _caltech101(folder: Path) -> Listing:
     images = folder / "101_ObjectCategories"
     classes = [name for name in subfolders(images) if name != "BACKGROUND_Google"]
-    samples = [(path, name) for name in classes for path in find_images(images / name)]
+    samples = find_of_classes(images, classes)
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[name] for _, name in samples])
     # 31 images are the fewest of a class.

@@ -1,9 +1,11 @@
 """Files that are replaced whole or not at all."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -23,3 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, results: dict[str, Any], *, allow_nan: bool = True) -> None:
+    """Write results as indented JSON; without ``allow_nan``, nan and inf are a ValueError."""
+    with replacing(path) as scratch:
+        scratch.write_text(json.dumps(results, indent=2, allow_nan=allow_nan) + "\n")

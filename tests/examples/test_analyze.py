@@ -276,27 +276,14 @@ def test_page_says_the_numbers_and_what_they_are(made: SimpleNamespace) -> None:
 
 def test_the_same_again(made: SimpleNamespace) -> None:
     again = made.folder / "again"
-    analyze.main(
-        [last(made.folder / "simclr")],
-        max_images=IMAGES,
-        view_images=VIEWED,
-        views=VIEWS,
-        num_workers=0,
-        output=again,
-    )
+    arguments = {"max_images": IMAGES, "view_images": VIEWED, "views": VIEWS, "num_workers": 0}
+    analyze.main([last(made.folder / "simclr")], **arguments, output=again)
     found = json.loads((again / "report.json").read_text())["checkpoints"]["simclr"]
     expected = made.results["checkpoints"]["simclr"]
     assert found["neighbours"] == expected["neighbours"]
     assert found["parameters"] == expected["parameters"]
     first = (again / "report.html").read_bytes()
-    analyze.main(
-        [last(made.folder / "simclr")],
-        max_images=IMAGES,
-        view_images=VIEWED,
-        views=VIEWS,
-        num_workers=0,
-        output=again,
-    )
+    analyze.main([last(made.folder / "simclr")], **arguments, output=again)
     assert (again / "report.html").read_bytes() == first
     assert {path.name for path in again.iterdir()} == {"report.html", "report.json"}
 
