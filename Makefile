@@ -19,6 +19,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/episodes.py
+	$(BIN)/python benchmarks/logistic_path.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 # The paper's: 45, log-spaced.
 STRENGTHS: list[float] = torch.logspace(-6, 5, 45, dtype=torch.float64).tolist()
@@ -35,9 +36,9 @@ class Path(NamedTuple):
         weights: (K, C, D + 1); the last column is the bias.
         converged: (K,), whether the tolerance was reached.
         iterations: (K,), of conjugate gradients.
-        bounds: (K,), by how much each objective can at most exceed its minimum, as a share of it;
-            wide where the data alone determine the weights, as with weak penalties and many
-            samples.
+        bounds: (K,), by how much each objective can at most exceed its minimum, as a share of it,
+            or of its distance from that of zero weights where this is less; wide where the data
+            alone determine the weights, as with weak penalties and many samples.
         estimates: (K,), by how much it does as the last Newton step saw it, from before that step.
     """
 
@@ -67,6 +68,7 @@ def fit_path(
     num_classes: int,
     initial: Tensor | None = None,
     tolerance: float = 1e-4,
+    device: torch.device | str = "cpu",
 ) -> Path:
     """Minimise, for each strength s, the summed cross-entropy + s (|weights|^2 + |biases|^2).
 
@@ -81,21 +83,22 @@ def fit_path(
         strengths: Positive numbers in any order; close ones help each other.
         num_classes: C.
         initial: (C, D + 1), where to start the strongest from; zeros unless given.
-        tolerance: By how much an objective may exceed its minimum, as a share of it: proved, or
-            by what the last Newton step was to gain.
+        tolerance: By how much an objective may exceed its minimum, as such a share: proved, or by
+            what the last Newton step was to gain.
+        device: Where it is computed, and the solutions will lie.
 
     Raises:
         ValueError: If an argument is not as above, or if features are not finite or the same for
             all samples.
     """
     _check(features, labels, strengths, num_classes, initial)
-    problem = _Problem(features, labels, num_classes)
+    problem = _Problem(features, labels, num_classes, torch.device(device))
     order = sorted(range(len(strengths)), key=lambda k: -strengths[k])
     found: dict[int, _Solution] = {}
     before: list[tuple[float, Tensor]] = []  # log strength and weights of the last two
     pairs: list[tuple[Tensor, Tensor]] = []
     weights = problem.rotate(initial)
-    for k in order:
+    for k in tqdm(order, desc="Strengths", delay=2, mininterval=1):
         log_strength = math.log(strengths[k])
         start = _extrapolate(before, log_strength) if before else weights
         found[k], pairs = _minimise(problem, strengths[k], start, tolerance, pairs)
@@ -119,7 +122,7 @@ def predict(weights: Tensor, features: np.ndarray) -> Tensor:
         features: (n, D); read once, however many weights there are.
 
     Returns:
-        (..., n).
+        (..., n), on the weights' device.
     """
     *batch, classes, columns = weights.shape
     if features.ndim != 2 or features.shape[1] + 1 != columns:
@@ -130,7 +133,7 @@ def predict(weights: Tensor, features: np.ndarray) -> Tensor:
     flat = weights.flatten(0, -2)
     found = [
         (chunk @ flat.T).view(len(chunk), -1, classes).argmax(2)
-        for chunk in _chunks(features, len(flat), weights.dtype)
+        for chunk in _chunks(features, len(flat), weights.dtype, weights.device)
     ]
     return torch.cat(found).T.reshape(*batch, len(features))
 
@@ -166,19 +169,24 @@ class _Problem:
         features: (n, D).
         labels: (n,).
         num_classes: C.
+        device: Where all is computed.
     """
 
-    def __init__(self, features: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
+    def __init__(
+        self, features: np.ndarray, labels: np.ndarray, num_classes: int, device: torch.device
+    ) -> None:
         self.features = features
-        self.labels = torch.from_numpy(labels.astype(np.int64))
+        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+        self.device = device
         self.num_classes = num_classes
+        self.loss_of_zeros = len(features) * math.log(num_classes)
         double = features.dtype == np.float64
         self.dtype = torch.float64 if double else torch.float32
         columns = features.shape[1] + 1
-        moments = torch.zeros(columns, columns, dtype=torch.float64)
-        low = torch.full((columns,), torch.inf, dtype=self.dtype)
+        moments = torch.zeros(columns, columns, dtype=torch.float64, device=device)
+        low = torch.full((columns,), torch.inf, dtype=self.dtype, device=device)
         high = -low
-        for chunk in _chunks(features, columns, self.dtype):
+        for chunk in _chunks(features, columns, self.dtype, device):
             moments += chunk.T @ chunk
             low, high = torch.minimum(low, chunk.amin(0)), torch.maximum(high, chunk.amax(0))
         if not moments.isfinite().all():
@@ -190,17 +198,17 @@ class _Problem:
         self.basis = basis.to(self.dtype)
         self.rotated: Tensor | None = None
         if len(features) * columns * self.basis.element_size() <= _COPY_BYTES:
-            self.rotated = torch.empty(len(features), columns, dtype=self.dtype)
+            self.rotated = torch.empty(len(features), columns, dtype=self.dtype, device=device)
             done = 0
-            for chunk in _chunks(features, columns, self.dtype):
+            for chunk in _chunks(features, columns, self.dtype, device):
                 torch.mm(chunk, self.basis, out=self.rotated[done : done + len(chunk)])
                 done += len(chunk)
 
     def rotate(self, weights: Tensor | None) -> Tensor:
         """Weights (C, D + 1) into the eigenbasis; zeros of None."""
         if weights is None:
-            return torch.zeros(self.num_classes, len(self.basis), dtype=self.dtype)
-        return weights.to(self.dtype) @ self.basis
+            return self.basis.new_zeros(self.num_classes, len(self.basis))
+        return weights.to(self.basis) @ self.basis
 
     def rotate_back(self, weights: Tensor) -> Tensor:
         """Weights (C, D + 1) out of the eigenbasis."""
@@ -212,7 +220,7 @@ class _Problem:
         if self.rotated is None:
             weights = self.rotate_back(weights)
         gradient = torch.zeros_like(weights)
-        probabilities = torch.empty(len(self.labels), self.num_classes, dtype=self.dtype)
+        probabilities = weights.new_empty(len(self.labels), self.num_classes)
         done = 0
         for chunk in self._chunks():
             labels = self.labels[done : done + len(chunk)]
@@ -221,7 +229,7 @@ class _Problem:
             gradient.addmm_(residuals.T, chunk)
             of_chunk = probabilities[done : done + len(chunk)]
             of_chunk.copy_(residuals)
-            of_chunk[torch.arange(len(chunk)), labels] += 1
+            of_chunk[torch.arange(len(chunk), device=self.device), labels] += 1
             done += len(chunk)
         if self.rotated is None:
             gradient = self.rotate(gradient)
@@ -247,7 +255,7 @@ class _Problem:
 
     def _chunks(self) -> Iterator[Tensor]:
         if self.rotated is None:
-            yield from _chunks(self.features, self.num_classes, self.dtype)
+            yield from _chunks(self.features, self.num_classes, self.dtype, self.device)
         else:
             yield from torch.split(self.rotated, _rows(max(self.num_classes, len(self.basis))))
 
@@ -285,22 +293,27 @@ def _minimise(
     estimate = math.inf
     while True:
         full = point.gradient + 2 * strength * weights
+        penalty = strength * _dot(weights, weights)
+        objective = point.loss + penalty
+        # At the minimum this is the penalty at least; the difference alone may be all rounding.
+        gained = max(penalty, problem.loss_of_zeros - objective)
+        scale = min(objective, gained)
         # The objective's curvature is 2 s at least, which bounds its excess over the minimum.
-        objective = point.loss + strength * _dot(weights, weights)
-        bound = _dot(full, full) / (4 * strength) / objective
+        bound = _share(_dot(full, full) / (4 * strength), scale)
         if bound <= tolerance or estimate <= tolerance:
             return _Solution(weights, True, iterations, bound, min(bound, estimate)), pairs
+        if iterations >= _MAX_ITERATIONS:
+            return _Solution(weights, False, iterations, bound, min(bound, estimate)), pairs
         step, decrease, new, solved = _newton_step(
-            problem, point, full, strength, tolerance * objective, pairs
+            problem, point, full, strength, tolerance * scale, pairs
         )
         pairs = [*pairs, *new][-_HISTORY:]
         iterations += len(new)
         # What the step gains is by how much this point exceeds the minimum, and the next less.
-        estimate = decrease / objective if solved else math.inf
+        estimate = _share(decrease, scale) if solved else math.inf
         moved = _search(problem, weights, full, step, strength)
-        if moved is None or iterations >= _MAX_ITERATIONS:
-            gain = decrease / objective
-            return _Solution(weights, estimate <= tolerance, iterations, bound, gain), pairs
+        if moved is None:
+            return _Solution(weights, estimate <= tolerance, iterations, bound, estimate), pairs
         weights, point = moved
 
 
@@ -381,6 +394,10 @@ def _extrapolate(before: list[tuple[float, Tensor]], log_strength: float) -> Ten
     return weights + (log_strength - last) / (last - first) * (weights - earlier)
 
 
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.inf if part else 0.0
+
+
 def _dot(a: Tensor, b: Tensor) -> float:
     return torch.dot(a.flatten(), b.flatten()).item()
 
@@ -389,12 +406,14 @@ def _rows(columns: int) -> int:
     return max(1, _CHUNK_SIZE // columns)
 
 
-def _chunks(features: np.ndarray, columns: int, dtype: torch.dtype) -> Iterator[Tensor]:
+def _chunks(
+    features: np.ndarray, columns: int, dtype: torch.dtype, device: torch.device
+) -> Iterator[Tensor]:
     """Some samples at a time with a one appended, (m, D + 1)."""
     rows = _rows(max(columns, features.shape[1] + 1))
     for start in range(0, len(features), rows):
         part = features[start : start + rows]
-        yield F.pad(torch.from_numpy(np.array(part)).to(dtype), (0, 1), value=1)
+        yield F.pad(torch.from_numpy(np.array(part)).to(device).to(dtype), (0, 1), value=1)
 
 
 def _check(

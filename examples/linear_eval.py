@@ -1,0 +1,186 @@
+"""Linear evaluation of frozen features: the paper's protocol, on every data set that is on disk.
+
+    python examples/linear_eval.py runs/stl10_resnet18/encoder --data_dir data
+    python examples/linear_eval.py resnet18 --dataset digits
+
+Multinomial logistic regression with 45 penalties on the training part; the one with the best
+accuracy on the validation part is fitted again on both parts, and measured once on the test images.
+Where all of the paper's eleven data sets are there, their mean is comparable to the "mean of 11"
+of arXiv 2510.27222, as each accuracy is to the paper's on that data set, given its pretraining.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from command_line import run
+from encoder import Encoder, open_encoder
+from features import extract
+from logistic import STRENGTHS, fit_path, predict
+from torch import Tensor
+from transfer_data import Metric, TransferData, TransferName, available, load_transfer
+from whole_files import write_json
+
+PAPER: tuple[TransferName, ...] = (
+    "cifar10",
+    "cifar100",
+    "food101",
+    "mit67",
+    "pets",
+    "flowers102",
+    "caltech101",
+    "cars",
+    "aircraft",
+    "dtd",
+    "sun397",
+)
+
+
+class Found(NamedTuple):
+    """What linear evaluation on one data set gives.
+
+    Attributes:
+        strength: The penalty chosen.
+        validation: Accuracy on the validation part with each of ``STRENGTHS``, (45,).
+        test: Accuracy on the test images after fitting both parts.
+        convergence: What the solver says of the path, and of the last fit.
+    """
+
+    strength: float
+    validation: list[float]
+    test: float
+    convergence: tuple[str, str]
+
+
+def main(
+    encoder: str,
+    data_dir: Path = Path("data"),
+    dataset: TransferName | Literal["all"] = "all",
+    half: bool = False,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+    cache: Path = Path("runs/features"),
+    output: Path = Path("runs/linear_eval.json"),
+) -> None:
+    """Print each data set's accuracy and their mean.
+
+    Args:
+        encoder: An exported folder, a checkpoint or a timm name.
+        data_dir: Where each data set has its folder; for ``folder``, a folder of class folders.
+        dataset: Which; all that lie there unless given.
+        half: Keep features in half precision.
+        device: Where images are encoded and the regressions are solved.
+        cache: Folder for the features.
+        output: JSON file for the results, written anew after each data set.
+    """
+    names = available(data_dir) if dataset == "all" else [dataset]
+    opened = open_encoder(encoder)
+    opened.backbone.to(device)
+    settings = {"encoder": encoder, "data_dir": str(data_dir), "half": half}
+    results: dict[str, dict[str, object]] = {}
+    accuracies: dict[TransferName, float] = {}
+    header = f"{'':14}{'images':>17}  {'metric':14}{'strength':>10}{'validation':>12}{'test':>8}"
+    print(header)
+    for name in names:
+        data = load_transfer(name, data_dir)
+        found = evaluate(opened, data, cache=cache, half=half)
+        accuracies[name] = found.test
+        results[name] = {
+            "train": data.train_count,
+            "validation": len(data.train) - data.train_count,
+            "test": len(data.test),
+            "metric": data.metric,
+            "strength": found.strength,
+            "accuracy": found.test,
+            "validation accuracies": dict(zip(STRENGTHS, found.validation, strict=True)),
+            "convergence": found.convergence,
+        }
+        counts = f"{len(data.train)} -> {len(data.test)}"
+        shares = f"{100 * max(found.validation):12.2f}{100 * found.test:8.2f}"
+        print(f"{name:14}{counts:>17}  {data.metric:14}{found.strength:10.1e}{shares}")
+        print(f"    path: {found.convergence[0]}\n    last: {found.convergence[1]}")
+        write_json(output, {**settings, "datasets": results, "mean": means(accuracies)})
+    for of, mean in means(accuracies).items():
+        print(f"mean of {of}: {100 * mean:.2f}")
+
+
+def means(accuracies: dict[TransferName, float]) -> dict[str, float]:
+    """The mean accuracy, and that over the paper's eleven data sets where all are there."""
+    found = {f"{len(accuracies)} here": sum(accuracies.values()) / len(accuracies)}
+    if accuracies.keys() >= set(PAPER):
+        found["the paper's 11"] = sum(accuracies[name] for name in PAPER) / len(PAPER)
+    return found
+
+
+def evaluate(
+    encoder: Encoder,
+    data: TransferData,
+    *,
+    cache: Path = Path("runs/features"),
+    half: bool = False,
+) -> Found:
+    """Choose the penalty on the validation part, fit both parts, and measure on the test images.
+
+    Of equally good penalties the strongest is chosen.
+
+    Args:
+        encoder: The encoder; regressions are solved on the device where it is.
+        data: The data set.
+        cache: Folder for the features.
+        half: Keep features in half precision.
+
+    Raises:
+        ValueError: If features are not finite, or the same for all training images.
+    """
+    train, test = (
+        extract(encoder, images, cache=cache, half=half) for images in (data.train, data.test)
+    )
+    device = next(encoder.backbone.parameters()).device
+    count, classes = data.train_count, data.num_classes
+    path = fit_path(
+        train.features[:count], train.labels[:count], STRENGTHS, num_classes=classes, device=device
+    )
+    predicted = predict(path.weights, train.features[count:]).cpu()
+    validation = measure(predicted, train.labels[count:], classes, data.metric).tolist()
+    best = max(range(len(STRENGTHS)), key=lambda k: (validation[k], STRENGTHS[k]))
+    last = fit_path(
+        train.features,
+        train.labels,
+        [STRENGTHS[best]],
+        num_classes=classes,
+        initial=path.weights[best],
+        device=device,
+    )
+    predicted = predict(last.weights, test.features).cpu()
+    (accuracy,) = measure(predicted, test.labels, classes, data.metric)
+    convergence = (path.summary(), last.summary())
+    return Found(STRENGTHS[best], validation, accuracy.item(), convergence)
+
+
+def measure(predicted: Tensor, labels: np.ndarray, num_classes: int, metric: Metric) -> Tensor:
+    """Shares of right predictions, (K,), float64.
+
+    Args:
+        predicted: Classes, (K, n).
+        labels: The right ones, (n,).
+        num_classes: Labels are below it.
+        metric: ``"mean per class"`` leaves out classes without images, with a warning.
+    """
+    truth = torch.from_numpy(labels.astype(np.int64))
+    right = (predicted == truth).double()
+    if metric == "top-1":
+        return right.mean(dim=1)
+    counts = truth.bincount(minlength=num_classes)
+    if not counts.all():
+        warnings.warn(
+            f"{int((counts == 0).sum())} of {num_classes} classes have no images to measure on, "
+            f"{int(counts.argmin())} among them; the mean is over the others",
+            stacklevel=2,
+        )
+    shares = right.new_zeros(len(right), num_classes).index_add_(1, truth, right) / counts
+    return shares[:, counts > 0].mean(dim=1)
+
+
+if __name__ == "__main__":
+    run(main)
