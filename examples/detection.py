@@ -20,6 +20,7 @@ import torch
 from command_line import run
 from detector import DetectionModule, build_detector
 from encoder import open_encoder
+from processes import leave_group
 from training import SeededData, create_trainer, fit
 from voc import CLASSES, TEST, TRAIN, VOCBoxes
 from whole_files import write_json
@@ -134,6 +135,7 @@ def main(
             **found,
         }
         write_json(output / "detection.json", results)
+    leave_group()
 
 
 def steps_per_epoch(iterations: int, available: int) -> int:

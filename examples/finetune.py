@@ -25,6 +25,7 @@ from command_line import run
 from encoder import Encoder, open_encoder
 from image_data import Images
 from lightning.pytorch.callbacks import ModelCheckpoint
+from processes import leave_group
 from timm.data import create_transform, resolve_data_config
 from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
@@ -149,20 +150,21 @@ def main(
     runner = create_trainer(output, seed, trainer, [best], max_epochs=epochs)
     fit(runner, module, data, ckpt_path)
     accuracy = runner.validate(module, datamodule=data, verbose=False)[0]["test_accuracy"]
-    if not runner.is_global_zero:
-        return
-    print(f"{len(train)} images trained on, {len(test)} {_part(validate)} images, {loaded.metric}")
-    print(f"after {epochs} epochs: {100 * accuracy:.2f}")
-    print("The paper reports no finetuning: there is no figure of it to compare with.")
-    results = {
-        "encoder": encoder,
-        **data.state_dict(),
-        "measured on": _part(validate),
-        "metric": loaded.metric,
-        "accuracy": accuracy,
-    }
-    write_json(output / "finetune.json", results)
-    _export(opened, output / "model")
+    if runner.is_global_zero:
+        trained = f"{len(train)} images trained on"
+        print(f"{trained}, {len(test)} {_part(validate)} images, {loaded.metric}")
+        print(f"after {epochs} epochs: {100 * accuracy:.2f}")
+        print("The paper reports no finetuning: there is no figure of it to compare with.")
+        results = {
+            "encoder": encoder,
+            **data.state_dict(),
+            "measured on": _part(validate),
+            "metric": loaded.metric,
+            "accuracy": accuracy,
+        }
+        write_json(output / "finetune.json", results)
+        _export(opened, output / "model")
+    leave_group()
 
 
 def _prepare(images: Images, encoder: Encoder, **options: Any) -> Images:

@@ -26,6 +26,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from processes import leave_group
 from whole_files import replacing
 
 from star_head import STAR, STARLoss, STARProjectionHead
@@ -266,9 +267,11 @@ def main() -> None:
         trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path, weights_only=True)
     except SIGTERMException:
         rank_zero_info("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
+        leave_group()
         sys.exit(128 + signal.SIGTERM)
     if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:
         export(cli.model, cli.datamodule.transform, Path(trainer.default_root_dir, "encoder"))
+    leave_group()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from pretrain import LastCheckpoint, StopOnSigterm, check_folder
+from processes import leave_group
 from seeded_data import SeededDataModule, mix_seeds
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -184,6 +185,7 @@ def fit(trainer: Trainer, module: LightningModule, data: SeededData, ckpt_path: 
         trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
     except SIGTERMException:
         rank_zero_info("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
+        leave_group()
         sys.exit(128 + signal.SIGTERM)
 
 

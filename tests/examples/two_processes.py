@@ -11,6 +11,7 @@ import torch
 from data_module import ImageDataModule
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pretrain import create_module
+from processes import leave_group
 from torch import nn
 
 from star_head.adapters.lightly import STARTransform
@@ -58,6 +59,7 @@ def main(folder: Path) -> None:
     trainer.fit(module, data)
     if trainer.is_global_zero:
         torch.save({"losses": losses.seen, "weights": module.state_dict()}, folder / "result.pt")
+    leave_group()
 
 
 if __name__ == "__main__":
