@@ -5,8 +5,9 @@
 Features are a ResNet-18's of 10,000 of Fashion-MNIST's training images, each turned by one of
 twelve angles: 120 classes, 5,000 images to train on and 5,000 to choose by, 512 wide. The network
 has been trained for 150 steps on the other 50,000. The reference runs to exhaustion: 5,000
-iterations, no tolerance; strengths on which it reaches that cap count as the median of the rest.
-Ours solves the path before, amid and after the reference, and counts by its median.
+iterations, no tolerance; strengths on which it reaches that cap, or the 6,250 evaluations that come
+with it, count as the median of the rest. Ours solves the path before, amid and after the reference,
+and counts by its median.
 """
 
 import statistics
@@ -26,7 +27,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from command_line import run
 from image_data import load_images
-from logistic import STRENGTHS, fit_path, predict
+from logistic import STRENGTHS, Solutions, fit_path, predict
 
 from star_head.adapters.timm import create_backbone
 
@@ -67,14 +68,14 @@ def main(data_dir: Path = Path("data")) -> None:
     ours: list[float] = []
     solved: list[Solved] = []
     for part in np.array_split(np.array(STRENGTHS), 2):
-        ours.append(time_ours(x, y, classes))
+        ours.append(time_ours(x, y, classes)[0])
         solved += [
             solve_by_lbfgs(x, y, queries, truth, classes, s)
             for s in tqdm(part.tolist(), desc="torch.optim.LBFGS")
         ]
-    ours.append(time_ours(x, y, classes))
+    seconds_last, path = time_ours(x, y, classes)
+    ours.append(seconds_last)
 
-    path = fit_path(x.numpy(), y.numpy(), STRENGTHS, num_classes=classes)
     accuracies = (predict(path.weights, queries.numpy()) == truth).double().mean(dim=1).tolist()
     with_ones = F.pad(x.double(), (0, 1), value=1)
     print("strength     LBFGS: s  objective  accuracy     ours: objective  accuracy")
@@ -87,10 +88,10 @@ def main(data_dir: Path = Path("data")) -> None:
             f"{reference.objective:10.4f}{100 * reference.accuracy:10.2f}"
             f"{objective.item():20.4f}{100 * accuracies[k]:10.2f}"
         )
-    print(f"(* ended by {MAX_ITERATIONS} iterations)\n{path.summary()}")
+    print(f"(* capped)\n{path.summary()}")
 
     ended = [s.seconds for s in solved if not s.capped]
-    usual = statistics.median(ended)
+    usual = statistics.median(ended) if ended else 0.0
     seconds = sum(usual if s.capped else s.seconds for s in solved)
     chosen = max(s.accuracy for s in solved)
     print(f"\n{'':20}{'LBFGS':>10}{'ours':>10}")
@@ -101,11 +102,11 @@ def main(data_dir: Path = Path("data")) -> None:
     print(f"ours, each time: {', '.join(f'{s:.1f}' for s in ours)} s")
 
 
-def time_ours(x: Tensor, y: Tensor, classes: int) -> float:
-    """Seconds of the whole path."""
+def time_ours(x: Tensor, y: Tensor, classes: int) -> tuple[float, Solutions]:
+    """Seconds of the whole path, and the path."""
     begun = time.perf_counter()
-    fit_path(x.numpy(), y.numpy(), STRENGTHS, num_classes=classes)
-    return time.perf_counter() - begun
+    path = fit_path(x.numpy(), y.numpy(), STRENGTHS, num_classes=classes)
+    return time.perf_counter() - begun, path
 
 
 def solve_by_lbfgs(

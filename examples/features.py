@@ -79,7 +79,8 @@ def extract(
         half: Keep float16, which halves the file: 4 GB for a million of width 2,048.
 
     Raises:
-        ValueError: If a feature is not finite, naming the image's index.
+        ValueError: If a feature is not finite, naming the image's index, or too large for half
+            precision.
     """
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"{_digest(encoder, images, half)}.npy"
@@ -116,10 +117,16 @@ def _write(
         with progress:
             for batch, _ in loader:
                 features = backbone(batch.to(device, non_blocking=True)).flatten(1)
-                features = features.float().cpu().numpy().astype(dtype)
+                features = features.float().cpu().numpy()
                 if not np.isfinite(features).all():
                     bad = done + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
                     raise ValueError(f"encoder: the features of image {bad} are not finite")
+                if np.abs(features).max() > np.finfo(dtype).max:
+                    raise ValueError(
+                        f"half: features of up to {np.abs(features).max():.3g} do not fit into "
+                        f"half precision; keep them in single"
+                    )
+                features = features.astype(dtype)
                 if out is None:
                     shape = (len(images), features.shape[1])
                     out = np.lib.format.open_memmap(scratch, "w+", dtype, shape)

@@ -5,6 +5,7 @@ to, by Newton steps preconditioned in the basis in which the features' second mo
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,18 +29,19 @@ _MAX_TRIALS = 30
 _HISTORY = 20
 
 
-class Path(NamedTuple):
+class Solutions(NamedTuple):
     """Solutions along K strengths, in the order in which these were given.
 
     Attributes:
         strengths: K numbers.
         weights: (K, C, D + 1); the last column is the bias.
-        converged: (K,), whether the tolerance was reached.
+        converged: (K,), whether a bound or an estimate is within the tolerance.
         iterations: (K,), of conjugate gradients.
         bounds: (K,), by how much each objective can at most exceed its minimum, as a share of it,
             or of its distance from that of zero weights where this is less; wide where the data
             alone determine the weights, as with weak penalties and many samples.
-        estimates: (K,), by how much it does as the last Newton step saw it, from before that step.
+        estimates: (K,), what the last Newton step was to gain, likewise a share: an estimate, no
+            bound. Of a few hundred samples it was seen 16 times too low.
     """
 
     strengths: list[float]
@@ -55,8 +57,8 @@ class Path(NamedTuple):
         left = f", not {', '.join(f'{s:.1e}' for s in bad)}" if bad else ""
         return (
             f"{len(self.strengths) - len(bad)} of {len(self.strengths)} strengths converged{left}, "
-            f"in {int(self.iterations.sum())} iterations; objectives above their minima by "
-            f"{self.estimates.max():.0e} at most as estimated, {self.bounds.max():.0e} as proved"
+            f"in {int(self.iterations.sum())} iterations; objectives above their minima by about "
+            f"{self.estimates.max():.0e} as estimated, {self.bounds.max():.0e} at most"
         )
 
 
@@ -69,7 +71,7 @@ def fit_path(
     initial: Tensor | None = None,
     tolerance: float = 1e-4,
     device: torch.device | str = "cpu",
-) -> Path:
+) -> Solutions:
     """Minimise, for each strength s, the summed cross-entropy + s (|weights|^2 + |biases|^2).
 
     The sum of squares stands as written, without a factor 1/2: s is 1 / (2 C) of scikit-learn's
@@ -83,15 +85,16 @@ def fit_path(
         strengths: Positive numbers in any order; close ones help each other.
         num_classes: C.
         initial: (C, D + 1), where to start the strongest from; zeros unless given.
-        tolerance: By how much an objective may exceed its minimum, as such a share: proved, or by
-            what the last Newton step was to gain.
+        tolerance: By how much an objective may exceed its minimum, as such a share, as bounded or
+            as estimated.
         device: Where it is computed, and the solutions will lie.
 
     Raises:
-        ValueError: If an argument is not as above, or if features are not finite or the same for
-            all samples.
+        TypeError: If features are not of floating point or labels not integers.
+        ValueError: If an argument is not as above, or if features are not finite, too large to be
+            squared in float32, or the same for all samples.
     """
-    _check(features, labels, strengths, num_classes, initial)
+    _check(features, labels, strengths, num_classes, initial, tolerance)
     problem = _Problem(features, labels, num_classes, torch.device(device))
     order = sorted(range(len(strengths)), key=lambda k: -strengths[k])
     found: dict[int, _Solution] = {}
@@ -104,7 +107,7 @@ def fit_path(
         found[k], pairs = _minimise(problem, strengths[k], start, tolerance, pairs)
         before = [*before[-1:], (log_strength, found[k].weights)]
     solutions = [found[k] for k in range(len(strengths))]
-    return Path(
+    return Solutions(
         list(strengths),
         torch.stack([problem.rotate_back(solution.weights) for solution in solutions]),
         torch.tensor([solution.converged for solution in solutions]),
@@ -139,7 +142,7 @@ def predict(weights: Tensor, features: np.ndarray) -> Tensor:
 
 
 class _Solution(NamedTuple):
-    """As in :class:`Path`, of one strength; the weights are in the eigenbasis."""
+    """As in :class:`Solutions`, of one strength; the weights are in the eigenbasis."""
 
     weights: Tensor
     converged: bool
@@ -160,6 +163,24 @@ class _Point(NamedTuple):
     loss: float
     gradient: Tensor
     probabilities: Tensor
+
+
+class _Step(NamedTuple):
+    """Of Newton's method.
+
+    Attributes:
+        change: What is added to the weights, (C, D + 1).
+        decrease: By how much the quadratic model falls.
+        pairs: Directions and the cross-entropy's Hessian times these, the latest ones.
+        iterations: Of conjugate gradients.
+        solved: Whether the model's minimum is near.
+    """
+
+    change: Tensor
+    decrease: float
+    pairs: list[tuple[Tensor, Tensor]]
+    iterations: int
+    solved: bool
 
 
 class _Problem:
@@ -190,7 +211,10 @@ class _Problem:
             moments += chunk.T @ chunk
             low, high = torch.minimum(low, chunk.amin(0)), torch.maximum(high, chunk.amax(0))
         if not moments.isfinite().all():
-            raise ValueError("features: expected finite numbers, got some that are not")
+            raise ValueError(
+                f"features: expected finite numbers, with squares that are so in {self.dtype}, got "
+                f"{low.min()} to {high.max()}"
+            )
         if (low == high).all():
             raise ValueError(f"features: all {len(features)} samples have the same")
         eigenvalues, basis = torch.linalg.eigh(moments)
@@ -214,7 +238,7 @@ class _Problem:
         """Weights (C, D + 1) out of the eigenbasis."""
         return weights @ self.basis.T
 
-    def cross_entropy(self, weights: Tensor) -> "_Point":
+    def cross_entropy(self, weights: Tensor) -> _Point:
         """The summed cross-entropy and its derivatives at weights (C, D + 1)."""
         loss = 0.0
         if self.rotated is None:
@@ -235,7 +259,7 @@ class _Problem:
             gradient = self.rotate(gradient)
         return _Point(loss, gradient, probabilities)
 
-    def curve(self, point: "_Point", direction: Tensor) -> Tensor:
+    def curve(self, point: _Point, direction: Tensor) -> Tensor:
         """The Hessian of the summed cross-entropy at a point, times a direction (C, D + 1)."""
         if self.rotated is None:
             direction = self.rotate_back(direction)
@@ -304,14 +328,12 @@ def _minimise(
             return _Solution(weights, True, iterations, bound, min(bound, estimate)), pairs
         if iterations >= _MAX_ITERATIONS:
             return _Solution(weights, False, iterations, bound, min(bound, estimate)), pairs
-        step, decrease, new, solved = _newton_step(
-            problem, point, full, strength, tolerance * scale, pairs
-        )
-        pairs = [*pairs, *new][-_HISTORY:]
-        iterations += len(new)
-        # What the step gains is by how much this point exceeds the minimum, and the next less.
-        estimate = _share(decrease, scale) if solved else math.inf
-        moved = _search(problem, weights, full, step, strength)
+        step = _newton_step(problem, point, full, strength, tolerance * scale, pairs)
+        pairs = [*pairs, *step.pairs][-_HISTORY:]
+        iterations += step.iterations
+        # About what this point exceeds the minimum by, and the next less.
+        estimate = _share(step.decrease, scale) if step.solved else math.inf
+        moved = _search(problem, weights, full, step.change, strength)
         if moved is None:
             return _Solution(weights, estimate <= tolerance, iterations, bound, estimate), pairs
         weights, point = moved
@@ -324,8 +346,8 @@ def _newton_step(
     strength: float,
     enough: float,
     pairs: list[tuple[Tensor, Tensor]],
-) -> tuple[Tensor, float, list[tuple[Tensor, Tensor]], bool]:
-    """The step, by how much the quadratic model falls, new pairs, and whether it was solved."""
+) -> _Step:
+    """Conjugate gradients until the model's minimum is near."""
     p = point.probabilities
     # The Hessian's blocks for each class would be this if p (1 - p) did not vary with the features.
     variance = (p.sum(0) - p.square().sum(0)).clamp_min(0).unsqueeze(1) / len(p)
@@ -336,21 +358,24 @@ def _newton_step(
     direction = conditioned = _precondition(residual, inverse, history)
     square = first = _dot(residual, conditioned)
     decrease = 0.0
-    new: list[tuple[Tensor, Tensor]] = []
-    while len(new) < _MAX_PRODUCTS:
+    new: deque[tuple[Tensor, Tensor]] = deque(maxlen=_HISTORY)
+    for iteration in range(1, _MAX_PRODUCTS + 1):
         change = problem.curve(point, direction)
+        regularised_change = change + 2 * strength * direction
+        curvature = _dot(direction, regularised_change)
+        if not curvature > 0:  # all is lost to rounding
+            break
         new.append((direction, change))
-        change = change + 2 * strength * direction
-        size = square / _dot(direction, change)
+        size = square / curvature
         step = step + size * direction
-        residual = residual - size * change
+        residual = residual - size * regularised_change
         decrease += size * square / 2
         conditioned = _precondition(residual, inverse, history)
         before, square = square, _dot(residual, conditioned)
         if square <= 0.1 * first or square / 2 <= enough / 30:
-            return step, decrease, new, True
+            return _Step(step, decrease, list(new), iteration, True)
         direction = conditioned + square / before * direction
-    return step, decrease, new, False
+    return _Step(step, decrease, list(new), iteration, False)
 
 
 def _precondition(
@@ -381,6 +406,7 @@ def _search(
         if abs(slope_trial) <= 0.8 * abs(slope):
             return trial, point
         # The objective is convex: its minimum lies behind where it falls, before it rises.
+        del point  # its probabilities are large
         low, high = (size, high) if slope_trial < 0 else (low, size)
         size = 4 * size if math.isinf(high) else (low + high) / 2
     return None
@@ -422,16 +448,17 @@ def _check(
     strengths: Sequence[float],
     num_classes: int,
     initial: Tensor | None,
+    tolerance: float,
 ) -> None:
     floating = (np.float16, np.float32, np.float64)
-    if features.ndim != 2 or not len(features) or features.dtype not in floating:
-        raise ValueError(
-            f"features: expected floating-point (n, D), got {features.dtype} {features.shape}"
-        )
-    if labels.shape != features.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels: expected {len(features)} integers, got {labels.dtype} {labels.shape}"
-        )
+    if features.dtype not in floating:
+        raise TypeError(f"features: expected floating point, got {features.dtype}")
+    if features.ndim != 2 or not len(features):
+        raise ValueError(f"features: expected (n, D), got {features.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels: expected integers, got {labels.dtype}")
+    if labels.shape != features.shape[:1]:
+        raise ValueError(f"labels: expected ({len(features)},), got {labels.shape}")
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
     if labels.min() < 0 or labels.max() >= num_classes:
@@ -448,3 +475,7 @@ def _check(
     expected = (num_classes, features.shape[1] + 1)
     if initial is not None and initial.shape != expected:
         raise ValueError(f"initial: expected {expected}, got {tuple(initial.shape)}")
+    if initial is not None and not initial.isfinite().all():
+        raise ValueError("initial: expected finite numbers, got some that are not")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance: expected more than 0, got {tolerance}")

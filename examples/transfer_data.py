@@ -131,6 +131,8 @@ def _of_listing(name: TransferName, listing: Listing) -> TransferData:
 def _with_drawn_validation(
     name: TransferName, train: Images, test: Images, num_classes: int
 ) -> TransferData:
+    if num_classes < 2:
+        raise ValueError(f"data_dir: expected two classes or more in {name}, got {num_classes}")
     present = np.bincount(train.labels, minlength=num_classes)
     if not present.all():
         raise ValueError(f"data_dir: {name} has no training images of class {present.argmin()}")

@@ -90,7 +90,9 @@ def test_equals_the_protocol(
 def test_measures_are_scikit_learns(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.choice(7, size=200, p=np.arange(1, 8) / 28)
-    predicted = torch.from_numpy(np.where(rng.random((5, 200)) < 0.5, labels, rng.integers(7)))
+    predicted = torch.from_numpy(
+        np.where(rng.random((5, 200)) < 0.5, labels, rng.integers(7, size=(5, 200)))
+    )
     for metric, score in (("top-1", accuracy_score), ("mean per class", balanced_accuracy_score)):
         found = measure(predicted, labels, 7, metric)
         assert found.tolist() == pytest.approx([score(labels, p) for p in predicted.numpy()])
@@ -99,12 +101,14 @@ def test_measures_are_scikit_learns(seed: int) -> None:
 def test_a_class_absent_from_a_split() -> None:
     predicted = torch.tensor([[0, 0, 3, 1]])
     labels = np.array([0, 0, 3, 3])
-    with pytest.warns(UserWarning, match="2 of 4 classes have no images to measure on, 1 among"):
+    with pytest.warns(
+        UserWarning, match="2 of 4 classes have none of the 4 images to measure on, 1 "
+    ):
         found = measure(predicted, labels, 4, "mean per class")
     assert found.tolist() == [0.75]
 
 
-def test_of_equal_strengths_the_strongest(digits: TransferData, tmp_path: Path) -> None:
+def test_of_equal_strengths_the_strongest(tmp_path: Path) -> None:
     """Of brightness alone, three far classes are told apart by all but the strongest."""
     folder = make_folder(tmp_path / "images")
     found = evaluate(make_encoder(), load_transfer("folder", folder), cache=tmp_path / "cache")
@@ -146,13 +150,16 @@ def test_features_without_use(
         evaluate(make_encoder(), digits, cache=tmp_path)
 
 
-def test_keeps_what_was_found_before_an_error(
-    few_strengths: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_goes_on_after_a_data_set_that_fails(
+    few_strengths: list[float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
-    monkeypatch.setattr(linear_eval, "available", lambda _: ["digits", "pets"])
-    with pytest.raises(ValueError, match="data_dir: pets lacks"):
+    monkeypatch.setattr(linear_eval, "available", lambda _: ["pets", "digits"])
+    with pytest.raises(SystemExit, match="not measured: pets"):
         main(
             str(tmp_path / "encoder"),
             tmp_path,
@@ -161,6 +168,9 @@ def test_keeps_what_was_found_before_an_error(
         )
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results["datasets"]) == ["digits"]
+    assert "not measured: data_dir: pets lacks" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="data_dir: pets lacks"):
+        main(str(tmp_path / "encoder"), tmp_path, "pets")
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:

@@ -144,10 +144,14 @@ def test_folders_that_do_not_do(tmp_path: Path) -> None:
     (tmp_path / "gap/train/b").mkdir()
     with pytest.raises(ValueError, match="folder has no training images of class 1"):
         load_transfer("folder", tmp_path / "gap")
-    write(tmp_path / "more", "train/a/1.png", "train/a/2.png", "val/b/2.png")
-    (tmp_path / "more/train/b").mkdir()
-    with pytest.raises(ValueError, match="test images of class 1 and training images of 1 class"):
+    names = [f"train/{c}/{i}.png" for c in "ab" for i in range(2)]
+    write(tmp_path / "more", *names, "val/c/2.png")
+    (tmp_path / "more/train/c").mkdir()
+    with pytest.raises(ValueError, match="test images of class 2 and training images of 2 class"):
         load_transfer("folder", tmp_path / "more")
+    write(tmp_path / "one", "train/a/1.png", "train/a/2.png", "val/a/2.png")
+    with pytest.raises(ValueError, match="expected two classes or more in folder, got 1"):
+        load_transfer("folder", tmp_path / "one")
 
 
 def test_imagenet(tmp_path: Path) -> None:
