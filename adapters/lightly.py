@@ -1,14 +1,15 @@
 """Views for lightly pipelines that record how they were made. Needs ``star-head[lightly]``."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews
+from star_head.head import STAREmbeddings, STARProjectionHead
 
 from ._blur import GaussianBlur
 
@@ -237,6 +238,12 @@ class STARViewTransform:
             )
         return self._apply(image, record)
 
+    def original(self, image: Image.Image | Tensor) -> Tensor:
+        """The image resized, centre-cropped and normalised: float32 (3, S, S)."""
+        return self._to_tensor(
+            resize_and_center_crop(to_rgb(image), self.input_size, Image.Resampling.BILINEAR)
+        )
+
     def _apply(self, image: Image.Image, record: AugmentationRecord) -> Tensor:
         top, left, height, width = record[:4]
         image = image.crop((left, top, left + width, top + height))
@@ -280,11 +287,94 @@ class STARTransform(STARViewTransform):
         (view1, params1), (view2, params2) = super().__call__(image), super().__call__(image)
         return STARViews(self.original(image), (view1, view2), (params1, params2))
 
-    def original(self, image: Image.Image | Tensor) -> Tensor:
-        """The image resized, centre-cropped and normalised: float32 (3, S, S)."""
-        return self._to_tensor(
-            resize_and_center_crop(to_rgb(image), self.input_size, Image.Resampling.BILINEAR)
+
+class STARMultiViewTransform:
+    """Makes any number of views, recorded ones first, for methods with several or many crops.
+
+    What is recorded takes part in the equivariant task. lightly's ``MultiViewTransform`` is the
+    same without records; its transforms can be among the others.
+
+    Args:
+        recorded: Makes a view each, whose parameters are recorded, in this order; the first makes
+            the original too.
+        others: From an RGB image to a tensor; each makes a view that follows the recorded ones.
+
+    Raises:
+        ValueError: If none is recorded.
+
+    Example:
+        >>> large, small = STARViewTransform(32, min_scale=0.4), STARViewTransform(16)
+        >>> crops = [lambda image: small(image)[0]] * 6
+        >>> transform = STARMultiViewTransform([large, large], crops)
+        >>> views = transform(torch.randint(256, (3, 48, 64), dtype=torch.uint8))
+        >>> len(views.views), len(views.params), views.views[-1].shape
+        (8, 2, torch.Size([3, 16, 16]))
+    """
+
+    def __init__(
+        self,
+        recorded: Sequence[STARViewTransform],
+        others: Sequence[Callable[[Image.Image], Tensor]] = (),
+    ) -> None:
+        if not recorded:
+            raise ValueError("recorded: expected one view or more, got none")
+        self.recorded = list(recorded)
+        self.others = list(others)
+
+    def __call__(self, image: Image.Image | Tensor) -> STARViews:
+        """Make the original and all views of an image."""
+        image = to_rgb(image)
+        # Not called: a STARTransform would make two views at once.
+        made = [STARViewTransform.__call__(transform, image) for transform in self.recorded]
+        views, params = zip(*made, strict=True)
+        others = tuple(transform(image) for transform in self.others)
+        return STARViews(self.recorded[0].original(image), (*views, *others), params)
+
+
+def equivariant_loss(
+    embed: Callable[[Tensor], STAREmbeddings],
+    head: STARProjectionHead,
+    views: STARViews,
+    embeddings: Sequence[STAREmbeddings],
+    criterion: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """The equivariant task's loss, to add to that of any method's own task (paper, Eq. 5).
+
+    Args:
+        embed: From images to the online network's embeddings; called on the originals, if the
+            head has the task.
+        head: The online network's.
+        views: The batch.
+        embeddings: What the online network made of the first K views, which are recorded, (n, d)
+            each.
+        criterion: Any loss on two (K n, d) tensors, embeddings and predictions.
+
+    Returns:
+        A scalar; 0 from a head with ``routing="invariant"``, which leaves the method as it is.
+
+    Raises:
+        ValueError: If there is none of ``embeddings``, or more than views with parameters.
+
+    Example:
+        >>> head = STARProjectionHead(3, 8, 4, num_experts=2, statistics="stl10")
+        >>> def embed(x):
+        ...     return head(x.mean(dim=(2, 3)))
+        >>> x = torch.rand(5, 3, 8, 8)
+        >>> views = STARViews(x, (x, x), (torch.rand(5, 11), torch.rand(5, 11)))
+        >>> equivariant_loss(embed, head, views, [embed(x), embed(x)], NTXentLoss()).shape
+        torch.Size([])
+    """
+    if not 1 <= len(embeddings) <= len(views.params):
+        raise ValueError(
+            f"embeddings: expected those of 1 to {len(views.params)} views with parameters, "
+            f"got {len(embeddings)}"
         )
+    if head.predictor is None:
+        return views.original.new_zeros(())
+    equivariant = [z.equivariant for z in (embed(views.original), *embeddings)]
+    original, *viewed = cast(list[Tensor], equivariant)
+    predicted = [head.predict(original, p) for p in views.params[: len(viewed)]]
+    return criterion(torch.cat(viewed), torch.cat(predicted))
 
 
 def _check_normalize(normalize: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,65 @@
+"""BYOL (arXiv 2006.07733) with STAR."""
+
+import copy
+from typing import Any
+
+import torch
+from lightly.loss import NegativeCosineSimilarity, VICRegLoss
+from lightly.models.modules import BYOLPredictionHead
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.utils.scheduler import cosine_schedule
+from lightning.pytorch import LightningModule
+from run_method import run_method
+from torch import Tensor, nn
+
+from star_head import STAREmbeddings, STARProjectionHead
+from star_head.adapters.lightly import equivariant_loss
+
+
+class BYOL(LightningModule):
+    """The online network serves both tasks, the momentum network the invariant one alone."""
+
+    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection_head = STARProjectionHead(width, 512, 128, num_layers=2, **star)
+        self.prediction_head = BYOLPredictionHead(128, 512, 128)
+        self.backbone_momentum = copy.deepcopy(self.backbone)
+        self.projection_head_momentum = copy.deepcopy(self.projection_head)
+        deactivate_requires_grad(self.backbone_momentum)
+        deactivate_requires_grad(self.projection_head_momentum)
+        self.criterion = NegativeCosineSimilarity()
+        self.equivariant_criterion = VICRegLoss()  # without negatives, as BYOL is
+
+    def forward(self, x: Tensor) -> STAREmbeddings:
+        return self.projection_head(self.backbone(x).flatten(start_dim=1))
+
+    def forward_momentum(self, x: Tensor) -> Tensor:
+        y = self.backbone_momentum(x).flatten(start_dim=1)
+        return self.projection_head_momentum(y).invariant.detach()
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        momentum = cosine_schedule(
+            self.trainer.global_step, self.trainer.estimated_stepping_batches, 0.99, 1
+        )
+        update_momentum(self.backbone, self.backbone_momentum, m=momentum)
+        update_momentum(self.projection_head, self.projection_head_momentum, m=momentum)
+        views = batch[0]
+        x0, x1 = views.views
+        z0, z1 = self(x0), self(x1)
+        p0, p1 = (self.prediction_head(z.invariant) for z in (z0, z1))
+        invariant = 0.5 * (
+            self.criterion(p0, self.forward_momentum(x1))
+            + self.criterion(p1, self.forward_momentum(x0))
+        )
+        equivariant = equivariant_loss(
+            self, self.projection_head, views, (z0, z1), self.equivariant_criterion
+        )
+        return invariant + 0.04 * equivariant
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+if __name__ == "__main__":
+    run_method(BYOL)

@@ -1,0 +1,78 @@
+"""DINO (arXiv 2104.14294) with STAR."""
+
+import copy
+from typing import Any
+
+import torch
+from lightly.loss import DINOLoss, VICRegLoss
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.utils.scheduler import cosine_schedule
+from lightning.pytorch import LightningModule
+from run_method import run_method
+from torch import Tensor, nn
+
+from star_head import STAREmbeddings, STARProjectionHead
+from star_head.adapters.lightly import (
+    STARMultiViewTransform,
+    STARTransform,
+    STARViewTransform,
+    equivariant_loss,
+)
+
+
+class DINO(LightningModule):
+    """The student serves both tasks, with its large crops; the teacher the invariant one."""
+
+    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        # DINO's head up to its bottleneck, before the layer of 1,024 outputs.
+        self.projection_head = STARProjectionHead(width, 512, 64, act_layer=nn.GELU, **star)
+        self.last_layer = nn.utils.parametrizations.weight_norm(nn.Linear(64, 1024, bias=False))
+        self.last_layer_momentum = copy.deepcopy(self.last_layer)
+        deactivate_requires_grad(self.last_layer_momentum)
+        self.backbone_momentum = copy.deepcopy(self.backbone)
+        self.projection_head_momentum = copy.deepcopy(self.projection_head)
+        deactivate_requires_grad(self.backbone_momentum)
+        deactivate_requires_grad(self.projection_head_momentum)
+        self.criterion = DINOLoss(output_dim=1024, warmup_teacher_temp_epochs=5)
+        self.equivariant_criterion = VICRegLoss()  # without negatives, as DINO is
+
+    def forward(self, x: Tensor) -> STAREmbeddings:
+        return self.projection_head(self.backbone(x).flatten(start_dim=1))
+
+    def forward_momentum(self, x: Tensor) -> Tensor:
+        y = self.backbone_momentum(x).flatten(start_dim=1)
+        z = self.projection_head_momentum(y).invariant
+        return self.last_layer_momentum(nn.functional.normalize(z, dim=1)).detach()
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        momentum = cosine_schedule(
+            self.trainer.global_step, self.trainer.estimated_stepping_batches, 0.99, 1
+        )
+        update_momentum(self.backbone, self.backbone_momentum, m=momentum)
+        update_momentum(self.projection_head, self.projection_head_momentum, m=momentum)
+        update_momentum(self.last_layer, self.last_layer_momentum, m=momentum)
+        views = batch[0]
+        embeddings = [self(x) for x in views.views]
+        student = [self.last_layer(nn.functional.normalize(z.invariant, dim=1)) for z in embeddings]
+        teacher = [self.forward_momentum(x) for x in views.views[:2]]
+        invariant = self.criterion(teacher, student, epoch=self.current_epoch)
+        equivariant = equivariant_loss(
+            self, self.projection_head, views, embeddings[:2], self.equivariant_criterion
+        )
+        return invariant + 0.04 * equivariant
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+def multi_crop(size: int, **options: Any) -> STARMultiViewTransform:
+    """Two large views, recorded, and six small ones."""
+    large = STARTransform(size, min_scale=0.4, **options)
+    small = STARViewTransform(size // 2, min_scale=0.1, **options)
+    return STARMultiViewTransform([large, large], [lambda image: small(image)[0]] * 6)
+
+
+if __name__ == "__main__":
+    run_method(DINO, multi_crop)

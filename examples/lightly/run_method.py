@@ -1,0 +1,154 @@
+"""Trains one of the methods beside this file and measures what it learned, with or without STAR.
+
+python examples/lightly/byol.py                            # digits, which need no download
+python examples/lightly/byol.py --routing invariant        # BYOL alone
+python examples/lightly/byol.py --dataset folder --data_dir photos --backbone resnet18
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightly.data import LightlyDataset
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from command_line import run
+from embeddings import embed, embed_views
+from head_measures import equivariance
+from image_data import IMAGE_SIZES, DatasetName, Images, load_images
+from sklearn.neighbors import KNeighborsClassifier
+from trained import Trained
+from whole_files import write_json
+
+from star_head import estimate_statistics
+from star_head.adapters.lightly import STL10_NORMALIZE, STARMultiViewTransform, STARTransform
+from star_head.adapters.timm import create_backbone
+from star_head.head import Routing
+
+# Held-out images, and views of each among which predictions look for their own.
+IMAGES, VIEWS = 200, 20
+
+
+def run_method(
+    method: Callable[..., LightningModule],
+    create_transform: Callable[..., STARTransform | STARMultiViewTransform] = STARTransform,
+) -> None:
+    """Run a method's file as a script.
+
+    Args:
+        method: Called with a backbone, its width and a head's ``statistics`` and ``routing``. What
+            it makes has them as ``backbone`` and ``projection_head``.
+        create_transform: Called with the views' side in pixels and ``normalize``.
+    """
+
+    def main(
+        dataset: DatasetName = "digits",
+        data_dir: Path | None = None,
+        backbone: str = "resnet10t",
+        routing: Routing = "mmoe",
+        epochs: int = 40,
+        batch_size: int = 64,
+        seed: int = 0,
+        num_workers: int = 2,
+        output: Path | None = None,
+    ) -> None:
+        """Print 1-NN accuracy before and after, and how well predictions find their views.
+
+        Args:
+            dataset: What to train on; digits come with scikit-learn.
+            data_dir: Where the data set's files are, or are fetched to.
+            backbone: Any timm model that takes images of the data set's size.
+            routing: Of the head; "invariant" is the method without STAR.
+            epochs: Passes over the training images.
+            batch_size: Images a step.
+            seed: Of weights, views and order.
+            num_workers: Processes that make views.
+            output: JSON file for the results; runs/lightly/METHOD_ROUTING_SEED.json by default.
+        """
+        seed_everything(seed, verbose=False)
+        _, train, held_out = load_images(dataset, data_dir)
+        if train is None or held_out is None:
+            raise ValueError(f"data_dir: expected class folders in {data_dir}, to measure by")
+        transform = create_transform(IMAGE_SIZES[dataset], normalize=STL10_NORMALIZE)
+        recorded = (
+            transform.recorded[0] if isinstance(transform, STARMultiViewTransform) else transform
+        )
+        encoder = create_backbone(backbone)
+        module = method(
+            encoder,
+            encoder.num_features,
+            statistics=estimate_statistics(recorded, train.image_sizes()),
+            routing=routing,
+        )
+        loader = DataLoader(
+            LightlyDataset.from_torch_dataset(train.with_transform(transform)),
+            batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+        )
+        before = nearest_neighbour_accuracy(module, recorded, train, held_out)
+        trainer = Trainer(
+            max_epochs=epochs, logger=False, enable_checkpointing=False, enable_model_summary=False
+        )
+        started = time.perf_counter()
+        trainer.fit(module.train(), loader)
+        results = {
+            "method": method.__name__,
+            "routing": routing,
+            "dataset": dataset,
+            "backbone": backbone,
+            "images": len(train),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "seed": seed,
+            "seconds": time.perf_counter() - started,
+            "1-NN accuracy before": before,
+            "1-NN accuracy after": nearest_neighbour_accuracy(module, recorded, train, held_out),
+        }
+        results |= retrieval_of_views(module, recorded, held_out)
+        for name, value in results.items():
+            print(f"{name:30} {value:.3f}" if isinstance(value, float) else f"{name:30} {value}")
+        name = f"{method.__name__.lower()}_{routing}_{seed}.json"
+        write_json(output or Path("runs/lightly") / name, results)
+
+    run(main)
+
+
+def nearest_neighbour_accuracy(
+    module: LightningModule, transform: STARTransform, train: Images, held_out: Images
+) -> float:
+    """Share of held-out images whose nearest training image, by cosine, has their label."""
+    bank, queries = (
+        embed(as_trained(module, transform), part).features for part in (train, held_out)
+    )
+    classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
+    classifier.fit(bank.numpy(), train.labels)
+    return float(classifier.score(queries.numpy(), held_out.labels))
+
+
+def retrieval_of_views(
+    module: LightningModule, transform: STARTransform, held_out: Images
+) -> dict[str, float]:
+    """Mean reciprocal rank of a view by its prediction among those of its image, and chance's."""
+    trained = as_trained(module, transform)
+    if trained.head.predictor is None:
+        return {}
+    images = held_out.part(np.arange(min(IMAGES, len(held_out))))
+    viewed = embed_views(trained, images, embed(trained, images), VIEWS, seed=0)
+    found = equivariance(viewed, trained.head.predictor.std)
+    assert found is not None
+    rank = "mean_reciprocal_rank"
+    return {"MRR": found["measured"][rank], "MRR by chance": found["by chance"][rank]}
+
+
+def as_trained(module: Any, transform: STARTransform) -> Trained:
+    """What measures networks takes."""
+    module.eval()
+    return Trained(module.backbone, module.projection_head, transform, {})

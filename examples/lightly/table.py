@@ -1,0 +1,55 @@
+"""Prints what the runs of the methods beside this file found, as a Markdown table.
+
+for method in simclr moco byol simsiam barlow_twins vicreg dino swav nnclr dcl; do
+    for routing in mmoe invariant; do
+        python examples/lightly/$method.py --routing $routing
+    done
+done
+python examples/lightly/table.py runs/lightly
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from command_line import run
+
+
+def main(folder: Path = Path("runs/lightly")) -> None:
+    """Print a row for each method and seed that has both a run with STAR and one without.
+
+    Args:
+        folder: Of the runs' JSON files.
+    """
+    runs: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text())
+        budget = tuple(
+            found[key]
+            for key in ("method", "seed", "dataset", "backbone", "images", "epochs", "batch_size")
+        )
+        runs.setdefault(budget, {})[found["routing"]] = found
+    pairs = {budget: both for budget, both in runs.items() if {"mmoe", "invariant"} <= both.keys()}
+    if not pairs:
+        raise ValueError(f"folder: expected runs of one method with both routings in {folder}")
+    print("| method | epochs | untrained | alone | with STAR | MRR (chance) | s, alone | s, with |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (method, _, _, _, _, epochs, _), both in pairs.items():
+        star, alone = both["mmoe"], both["invariant"]
+        cells = [
+            method,
+            epochs,
+            f"{star['1-NN accuracy before']:.3f}",
+            f"{alone['1-NN accuracy after']:.3f}",
+            f"{star['1-NN accuracy after']:.3f}",
+            f"{star['MRR']:.3f} ({star['MRR by chance']:.3f})",
+            f"{alone['seconds']:.0f}",
+            f"{star['seconds']:.0f}",
+        ]
+        print("| " + " | ".join(map(str, cells)) + " |")
+
+
+if __name__ == "__main__":
+    run(main)
