@@ -98,7 +98,7 @@ def run_method(
             max_epochs=epochs, logger=False, enable_checkpointing=False, enable_model_summary=False
         )
         started = time.perf_counter()
-        trainer.fit(module.train(), loader)
+        trainer.fit(module.train(), loader)  # Lightning leaves the mode as it finds it
         results = {
             "method": method.__name__,
             "routing": routing,
