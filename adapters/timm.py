@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,10 @@ from timm.utils.model import unwrap_model
 from star_head._checks import check_count
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+# Those of timm's methods that build a head on num_features.
+_HEAD_METHODS = ("reset_classifier", "prune_intermediate_layers")
+# What timm recommends for testing was found with other weights, at another size.
+_NO_OTHER_SIZES = {"test_input_size": None, "test_pool_size": None, "pool_size": None}
 
 
 def create_backbone(
@@ -35,12 +40,15 @@ def create_backbone(
     pretrained: bool = False,
     small_images: bool = False,
     init: Literal["timm", "paper"] = "timm",
+    input_size: int | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build any timm model as a backbone: images (B, C, H, W) in, pooled features (B, D) out.
 
-    ``num_features`` of the result is the D that its forward pass gives, which for some
-    architectures (MobileNetV3) is not the one that timm notes. It is in training mode.
+    ``num_features`` of the result is the D that its forward pass gives. Some architectures
+    (MobileNetV3, HGNet, MambaOut, ...) have layers after the pooling, and timm notes the width
+    before these; it is timm's again once ``reset_classifier`` has built a head on it. The result
+    is in training mode.
 
     Args:
         name: A name that ``timm.create_model`` takes.
@@ -51,13 +59,15 @@ def create_backbone(
         init: ``"timm"``: as timm starts it. ``"paper"``: as the authors start theirs: linear
             layers and convolutions as PyTorch draws them, the last norm of each residual block
             at zero where timm knows it (``zero_init_last``).
-        **kwargs: For ``timm.create_model``: ``in_chans``, ``drop_path_rate``, ``img_size`` of a
-            model made for one size (ViT, Swin), ...
+        input_size: Side of the square images in pixels. A model that is made for one size (ViT,
+            Swin, MaxViT, ...) is made for this one, as by timm's ``img_size``; of any other it is
+            noted for :func:`export_encoder`.
+        **kwargs: For ``timm.create_model``: ``in_chans``, ``drop_path_rate``, ``embed_dim``, ...
 
     Raises:
-        ValueError: If timm has no such model, if it gives no (B, D) features, if
-            ``small_images`` is asked of a model that is no ResNet, or for an unknown ``init``
-            or one that would overwrite pretrained weights.
+        ValueError: If timm has no such model, if it gives no (B, D) features or takes no images
+            of ``input_size``, if ``small_images`` is asked of a model that is no ResNet, or for
+            an unknown ``init`` or one that would overwrite pretrained weights.
 
     Example:
         >>> backbone = create_backbone("resnet10t", small_images=True)
@@ -73,12 +83,17 @@ def create_backbone(
         hint = f"; closest: {', '.join(closest)}" if closest else "; see timm.list_models()"
         raise ValueError(f"name: timm {timm.__version__} has no model {name!r}{hint}")
 
-    backbone: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
+    kwargs |= {"pretrained": pretrained, "num_classes": 0}
+    backbone: Any = (
+        timm.create_model(name, **kwargs)
+        if input_size is None
+        else _create_for_size(name, input_size, **kwargs)
+    )
     if small_images:
         _use_small_stem(backbone, name)
     if init == "paper":
         _initialise_as_paper(backbone)
-    backbone.num_features = _measure_width(backbone, _image_shape(backbone))
+    _note_width(backbone)
     return backbone
 
 
@@ -147,19 +162,13 @@ def export_encoder(
     if input_size is not None:
         check_count("input_size", input_size)
         image_shape = (image_shape[0], input_size, input_size)
-    try:
-        width = _measure_width(encoder, image_shape)
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f"input_size: {name} takes no images of shape {image_shape}: {error}"
-        ) from error
+    width = _measure_width(encoder, image_shape)
 
     if encoder.num_classes == 0:
         encoder.num_features = width
     config: dict[str, Any] = {"input_size": image_shape, "num_classes": encoder.num_classes}
     if input_size is not None or image_shape != tuple(source["input_size"]):
-        # What timm recommends for testing was found with other weights, at another size.
-        config |= {"test_input_size": None, "test_pool_size": None, "pool_size": None}
+        config |= _NO_OTHER_SIZES
     if normalize is not None:
         config |= _check_normalize(normalize, image_shape[0])
     model_config = {"pretrained_cfg": config}
@@ -231,8 +240,32 @@ def load_encoder(folder: str | os.PathLike[str], *, keep_classifier: bool = Fals
     if not keep_classifier:
         _drop_classifier(backbone)
     if backbone.num_classes == 0:
-        backbone.num_features = _measure_width(backbone, _image_shape(backbone))
+        _note_width(backbone)
     return backbone
+
+
+def _create_for_size(name: str, input_size: int, **kwargs: Any) -> nn.Module:
+    check_count("input_size", input_size)
+    if "img_size" in kwargs:
+        raise ValueError(f"input_size: expected one size, got img_size={kwargs['img_size']} too")
+    image_shape = (kwargs.get("in_chans", 3), input_size, input_size)
+    noted = None if ":" in name else timm.get_pretrained_cfg(name)
+    if noted is not None and noted.fixed_input_size:
+        kwargs["img_size"] = input_size
+    overlay = kwargs.pop("pretrained_cfg_overlay", {}) | {"input_size": image_shape}
+    try:
+        backbone: Any = timm.create_model(
+            name, pretrained_cfg_overlay=overlay | _NO_OTHER_SIZES, **kwargs
+        )
+    except AssertionError as error:
+        raise _refused(name, image_shape, error) from error
+    if backbone.pretrained_cfg.get("fixed_input_size", False) and "img_size" not in kwargs:
+        raise ValueError(f"input_size: {name} was made for its own size; give img_size instead")
+    return backbone
+
+
+def _refused(name: str, image_shape: tuple[int, int, int], error: Exception) -> ValueError:
+    return ValueError(f"input_size: {name} takes no images of shape {image_shape}: {error}")
 
 
 def _drop_classifier(encoder: Any) -> None:
@@ -249,7 +282,7 @@ def _image_shape(backbone: Any) -> tuple[int, int, int]:
     return args.get("in_chans", channels), height, width
 
 
-def _measure_width(backbone: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def _measure_width(backbone: Any, image_shape: tuple[int, int, int]) -> int:
     """Find D of the (B, D) features, on the meta device where possible."""
     weight = next(backbone.parameters())
 
@@ -258,11 +291,15 @@ def _measure_width(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
         images = torch.zeros(2, *image_shape, dtype=weight.dtype, device=device)
         return copy.deepcopy(backbone).to(device).eval()(images)
 
-    with torch.no_grad():
-        try:
-            features = probe("meta")
-        except RuntimeError:  # an operation that needs the numbers themselves
-            features = probe(weight.device)
+    try:
+        with torch.no_grad():
+            try:
+                features = probe("meta")
+            except RuntimeError:  # an operation that needs the numbers themselves
+                features = probe(weight.device)
+    except (AssertionError, RuntimeError) as error:
+        name = backbone.pretrained_cfg["architecture"]
+        raise _refused(name, image_shape, error) from error
     got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     if not isinstance(got, tuple) or len(got) != 2:
         raise ValueError(
@@ -270,6 +307,25 @@ def _measure_width(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
             "global_pool='' and features_only=True give others"
         )
     return got[1]
+
+
+def _note_width(backbone: Any) -> None:
+    """Set ``num_features`` to the real width, until timm needs its own."""
+    width = _measure_width(backbone, _image_shape(backbone))
+    own = getattr(backbone, "num_features", width)
+    if own != width:
+        for method in _HEAD_METHODS:
+            if hasattr(backbone, method):
+                # Unlike a closure, it is copied and pickled along with the backbone.
+                setattr(backbone, method, partial(_with_own_width, backbone, method, own))
+    backbone.num_features = width
+
+
+def _with_own_width(backbone: Any, method: str, own: int, *args: Any, **kwargs: Any) -> Any:
+    for name in _HEAD_METHODS:
+        vars(backbone).pop(name, None)
+    backbone.num_features = own
+    return getattr(backbone, method)(*args, **kwargs)
 
 
 def _clone_tensors(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None:

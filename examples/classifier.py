@@ -3,7 +3,6 @@
 import math
 from typing import Any, Literal
 
-import timm
 import torch
 import torch.nn.functional as F
 from encoder import Encoder
@@ -15,8 +14,6 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 from training import check_weights
 from transfer_data import Metric
-
-from star_head.adapters.timm import describe_backbone
 
 
 class FinetuneModule(LightningModule):
@@ -139,10 +136,6 @@ def add_classifier(encoder: Encoder, num_classes: int) -> nn.Module:
         ValueError: If it then gives no logits (B, classes).
     """
     model: Any = encoder.backbone
-    described = describe_backbone(model)
-    name, _ = described.pop("name"), described.pop("small_images")
-    # timm's heads start from the width that timm notes, and create_backbone from the real one.
-    model.num_features = timm.create_model(name, num_classes=0, **described).num_features
     model.reset_classifier(num_classes)
     size = encoder.input_size
     with torch.no_grad():

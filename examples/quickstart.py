@@ -71,7 +71,7 @@ def main(
     size = IMAGE_SIZES[dataset]
     transform = STARTransform(size, normalize=STL10_NORMALIZE)
     image_sizes = train.image_sizes()
-    encoder = create_backbone(backbone, init="paper")
+    encoder = create_backbone(backbone, init="paper", input_size=size)
     width = encoder.num_features
     head = STARProjectionHead(
         width, width, 128, routing=routing, statistics=estimate_statistics(transform, image_sizes)

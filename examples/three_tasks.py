@@ -124,7 +124,7 @@ def main(
         raise ValueError(f"batch_size: expected at most the {len(train)} images, got {batch_size}")
 
     transform = STARTransform(IMAGE_SIZES[dataset], normalize=STL10_NORMALIZE)
-    encoder = create_backbone(backbone, init="paper")
+    encoder = create_backbone(backbone, init="paper", input_size=IMAGE_SIZES[dataset])
     statistics = estimate_statistics(transform, train.image_sizes())
     model = ThreeTasks(encoder, encoder.num_features, statistics)
     loader = DataLoader(

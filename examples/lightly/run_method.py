@@ -78,7 +78,7 @@ def run_method(
         recorded = (
             transform.recorded[0] if isinstance(transform, STARMultiViewTransform) else transform
         )
-        encoder = create_backbone(backbone)
+        encoder = create_backbone(backbone, input_size=IMAGE_SIZES[dataset])
         module = method(
             encoder,
             encoder.num_features,

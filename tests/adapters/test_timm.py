@@ -1,8 +1,10 @@
 """Against the real timm, without its weights: nothing here needs a network."""
 
+import copy
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,12 @@ import torch
 from timm.models import register_model
 from torch import Tensor, nn
 
-from star_head.adapters.timm import create_backbone, export_encoder, load_encoder
+from star_head.adapters.timm import (
+    create_backbone,
+    describe_backbone,
+    export_encoder,
+    load_encoder,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +91,41 @@ def test_num_features_is_the_width_that_comes_out(
 def test_the_width_can_differ_from_what_timm_notes() -> None:
     plain = timm.create_model("mobilenetv3_small_050", num_classes=0)
     assert create_backbone("mobilenetv3_small_050").num_features != plain.num_features
+
+
+@pytest.mark.parametrize("carry", ["as it is", "copied", "pickled", "reloaded"])
+def test_a_classifier_fits_where_the_widths_differ(carry: str, tmp_path: Path) -> None:
+    own = timm.create_model("mobilenetv3_small_050", num_classes=0).num_features
+    backbone = create_backbone("mobilenetv3_small_050", input_size=64)
+    if carry == "copied":
+        original, backbone = backbone, copy.deepcopy(backbone)
+    elif carry == "pickled":
+        backbone = pickle.loads(pickle.dumps(backbone))
+    elif carry == "reloaded":
+        backbone = load_encoder(export_encoder(backbone, tmp_path))
+    assert backbone.num_features == 1024
+    backbone.reset_classifier(5)
+    assert features(backbone, 64).shape == (2, 5)
+    assert backbone.num_features == own
+    backbone.reset_classifier(3)
+    assert features(backbone, 64).shape == (2, 3)
+    if carry == "copied":
+        assert features(original, 64).shape == (2, original.num_features) == (2, 1024)
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit", "swin_tiny_patch4_window7_224", "efficientvit_m0", "resnet10t"]
+)
+def test_input_size_is_the_size_that_a_model_is_made_for(name: str, tmp_path: Path) -> None:
+    backbone = create_backbone(name, input_size=64)
+    assert features(backbone, 64).shape == (2, backbone.num_features)
+    bound = name != "resnet10t"
+    assert describe_backbone(backbone).get("img_size") == (64 if bound else None)
+    again = create_backbone(**describe_backbone(backbone))
+    again.load_state_dict(backbone.state_dict())
+    assert torch.equal(features(again, 64), features(backbone, 64))
+    export_encoder(backbone, tmp_path)
+    assert config_of(tmp_path)["pretrained_cfg"]["input_size"] == [3, 64, 64]
 
 
 def test_measuring_leaves_no_trace() -> None:
@@ -227,6 +269,9 @@ def test_timm_initialisation_is_left_alone() -> None:
         ({"name": "resnet10t", "init": "paper", "pretrained": True}, r"init: .*pretrained=True"),
         ({"name": "resnet10t", "global_pool": ""}, r"\(2, D\) .* got \(2, 512, \d, \d\)"),
         ({"name": "resnet10t", "features_only": True}, r"\(2, D\) .* got list"),
+        ({"name": "resnet10t", "input_size": 0}, r"input_size: .* at least 1, got 0"),
+        ({"name": "efficientformer_l1", "input_size": 64}, r"input_size: efficientformer_l1 takes"),
+        ({"name": "test_vit", "input_size": 64, "img_size": 96}, r"input_size: .*img_size=96"),
     ],
 )
 def test_impossible_backbones(kwargs: dict[str, Any], message: str) -> None:
