@@ -85,6 +85,11 @@ class STAR(nn.Module):
         predicted = tuple(self.head.predict(original, params) for params in views.params)
         return STAROutput(features, embeddings, predicted)
 
+    def no_weight_decay(self) -> set[str]:
+        """Names that the backbone exempts from weight decay, as timm's optimisers ask for them."""
+        own = getattr(self.backbone, "no_weight_decay", set)
+        return {f"backbone.{name}" for name in own()}
+
     def _features(self, images: Tensor) -> Tensor:
         features: Tensor = self.backbone(images)
         if features.ndim == 4 and features.shape[2:] == (1, 1):

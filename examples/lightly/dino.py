@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightly.loss import DINOLoss, VICRegLoss
 from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.transforms.dino_transform import DINOViewTransform
 from lightly.utils.scheduler import cosine_schedule
 from lightning.pytorch import LightningModule
 from run_method import run_method
@@ -15,7 +16,6 @@ from star_head import STAREmbeddings, STARProjectionHead
 from star_head.adapters.lightly import (
     STARMultiViewTransform,
     STARTransform,
-    STARViewTransform,
     equivariant_loss,
 )
 
@@ -67,11 +67,18 @@ class DINO(LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-def multi_crop(size: int, **options: Any) -> STARMultiViewTransform:
-    """Two large views, recorded, and six small ones."""
-    large = STARTransform(size, min_scale=0.4, **options)
-    small = STARViewTransform(size // 2, min_scale=0.1, **options)
-    return STARMultiViewTransform([large, large], [lambda image: small(image)[0]] * 6)
+def multi_crop(size: int, normalize: dict[str, list[float]]) -> STARMultiViewTransform:
+    """Two large views, recorded, and four small ones as lightly makes them for DINO."""
+    large = STARTransform(size, min_scale=0.4, normalize=normalize)
+    # Three quarters, for a half would leave too little of small images.
+    small = DINOViewTransform(
+        crop_size=3 * size // 4,
+        crop_scale=(0.05, 0.4),
+        gaussian_blur=0.5,
+        solarization_prob=0,
+        normalize=normalize,
+    )
+    return STARMultiViewTransform([large, large], [small] * 4)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightly.loss import NTXentLoss, SwaVLoss
 from lightly.models.modules import SwaVPrototypes
+from lightly.transforms.dino_transform import DINOViewTransform
 from lightning.pytorch import LightningModule
 from run_method import run_method
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from star_head import STAREmbeddings, STARProjectionHead
 from star_head.adapters.lightly import (
     STARMultiViewTransform,
     STARTransform,
-    STARViewTransform,
     equivariant_loss,
 )
 
@@ -25,7 +25,7 @@ class SwaV(LightningModule):
         super().__init__()
         self.backbone = backbone
         self.projection_head = STARProjectionHead(width, 512, 128, num_layers=2, **star)
-        self.prototypes = SwaVPrototypes(128, n_prototypes=128)
+        self.prototypes = SwaVPrototypes(128, n_prototypes=32)
         self.criterion = SwaVLoss()
         self.equivariant_criterion = NTXentLoss(temperature=0.2)
 
@@ -47,11 +47,18 @@ class SwaV(LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-def multi_crop(size: int, **options: Any) -> STARMultiViewTransform:
-    """Two large views, recorded, and six small ones."""
-    large = STARTransform(size, min_scale=0.3, **options)
-    small = STARViewTransform(size // 2, min_scale=0.1, **options)
-    return STARMultiViewTransform([large, large], [lambda image: small(image)[0]] * 6)
+def multi_crop(size: int, normalize: dict[str, list[float]]) -> STARMultiViewTransform:
+    """Two large views, recorded, and four small ones as lightly makes them for DINO."""
+    large = STARTransform(size, min_scale=0.3, normalize=normalize)
+    # Three quarters, for a half would leave too little of small images.
+    small = DINOViewTransform(
+        crop_size=3 * size // 4,
+        crop_scale=(0.05, 0.3),
+        gaussian_blur=0.5,
+        solarization_prob=0,
+        normalize=normalize,
+    )
+    return STARMultiViewTransform([large, large], [small] * 4)
 
 
 if __name__ == "__main__":

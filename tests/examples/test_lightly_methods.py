@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from star_head.adapters.lightly import STARTransform
+from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 
 FOLDER = Path(__file__).parents[2] / "examples/lightly"
 METHODS = {
@@ -60,7 +60,7 @@ def make(module: ModuleType, name: str, routing: str) -> LightningModule:
 def make_loader(module: ModuleType, images: Path) -> DataLoader:
     """As lightly's users make it: their own data set class on a folder."""
     create = getattr(module, "multi_crop", STARTransform)
-    dataset = LightlyDataset(input_dir=str(images), transform=create(16))
+    dataset = LightlyDataset(input_dir=str(images), transform=create(16, normalize=STL10_NORMALIZE))
     return DataLoader(dataset, batch_size=8, shuffle=True, drop_last=True)
 
 

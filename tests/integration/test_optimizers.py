@@ -15,7 +15,8 @@ from timm.utils.agc import adaptive_clip_grad
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from star_head import RoutedExperts, STARProjectionHead
+from star_head import STAR, RoutedExperts, STARProjectionHead
+from star_head.adapters.timm import create_backbone
 from star_head.experts import ExpertLinear, ExpertNorm
 
 DOCS = (Path(__file__).parents[2] / "docs/optimizers.md").read_text()
@@ -189,6 +190,20 @@ def test_muon_needs_separate_experts() -> None:
     own = {n: p for n, p in bank.layers.named_parameters() if "original" in n}
     assert all(is_suitable_for_muon(p) == ("weight" in n) for n, p in own.items())
     torch.optim.Muon([p for p in own.values() if p.ndim == 2])
+
+
+def test_a_vits_position_embedding_is_not_decayed_within_star() -> None:
+    backbone = create_backbone("test_vit", input_size=32)
+    model = STAR(backbone, STARProjectionHead(backbone.num_features, 8, 4, 2, statistics="stl10"))
+    exempt = {f"backbone.{name}" for name in backbone.no_weight_decay()}
+    assert "backbone.pos_embed" in exempt
+    assert model.no_weight_decay() == exempt
+    optimizer = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.1)
+    decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    named = dict(model.named_parameters())
+    assert not decayed & {id(p) for name, p in named.items() if name in exempt}
+    assert id(named["backbone.patch_embed.proj.weight"]) in decayed
+    assert STAR(nn.Flatten(), model.head).no_weight_decay() == set()
 
 
 def test_the_pages_names_are_timms() -> None:
