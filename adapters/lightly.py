@@ -18,6 +18,7 @@ try:
     from PIL import Image, ImageFilter
 
     from ._images import check_size, resize_and_center_crop, to_rgb
+    from ._pil_color import COLOR_OPERATIONS
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.lightly needs lightly: pip install "star-head[lightly]"'
@@ -30,7 +31,6 @@ _RATIO = (3 / 4, 4 / 3)
 _CROP_ATTEMPTS = 10
 # Two for each attempt at a crop, two for its place; flip 1, jitter 9, grayscale 1, blur 2.
 _DRAWS = 2 * _CROP_ATTEMPTS + 2 + 1 + 9 + 1 + 2
-_HUE_CIRCLE = [value % 256 for value in range(512)]
 
 
 class STARViewTransform:
@@ -251,7 +251,7 @@ class STARViewTransform:
         if record.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         for operation in record.color_order:
-            image = _COLOR_OPERATIONS[operation](image, record)
+            image = COLOR_OPERATIONS[operation](image, record)
         if record.grayscale:
             image = image.convert("L").convert("RGB")
         if not record.blur_sigma:
@@ -338,7 +338,7 @@ def equivariant_loss(
     embeddings: Sequence[STAREmbeddings],
     criterion: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """The equivariant task's loss, to add to that of any method's own task (paper, Eq. 5).
+    """The equivariant task's loss, to add to that of any method's own task.
 
     Args:
         embed: From images to the online network's embeddings; called on the originals, if the
@@ -356,6 +356,7 @@ def equivariant_loss(
         ValueError: If there is none of ``embeddings``, or more than views with parameters.
 
     Example:
+        >>> from star_head import NTXentLoss
         >>> head = STARProjectionHead(3, 8, 4, num_experts=2, statistics="stl10")
         >>> def embed(x):
         ...     return head(x.mean(dim=(2, 3)))
@@ -385,39 +386,3 @@ def _check_normalize(normalize: Mapping[str, Sequence[float]]) -> tuple[Tensor, 
             f"got {dict(normalize)}"
         )
     return mean.view(3, 1, 1), std.view(3, 1, 1)
-
-
-def _brightness(image: Image.Image, record: AugmentationRecord) -> Image.Image:
-    if record.brightness == 1:
-        return image
-    return Image.blend(Image.new("RGB", image.size), image, record.brightness)
-
-
-def _contrast(image: Image.Image, record: AugmentationRecord) -> Image.Image:
-    if record.contrast == 1:
-        return image
-    mean = int(np.asarray(image.convert("L")).mean() + 0.5)
-    return Image.blend(Image.new("RGB", image.size, (mean,) * 3), image, record.contrast)
-
-
-def _saturation(image: Image.Image, record: AugmentationRecord) -> Image.Image:
-    if record.saturation == 1:
-        return image
-    return Image.blend(image.convert("L").convert("RGB"), image, record.saturation)
-
-
-def _hue(image: Image.Image, record: AugmentationRecord) -> Image.Image:
-    shift = int(record.hue * 255) % 256
-    if shift == 0:
-        return image
-    hue, saturation, value = image.convert("HSV").split()
-    hue = hue.point(_HUE_CIRCLE[shift : shift + 256])
-    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
-
-
-_COLOR_OPERATIONS = {
-    ColorOperation.BRIGHTNESS: _brightness,
-    ColorOperation.CONTRAST: _contrast,
-    ColorOperation.SATURATION: _saturation,
-    ColorOperation.HUE: _hue,
-}
