@@ -45,7 +45,7 @@ def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])  # as quick to compile as any
 def test_compiled(name: str) -> None:
     model = make_model(name).eval()  # so that no dropout is drawn, nor statistics of a batch
     twin = copy.deepcopy(model)
