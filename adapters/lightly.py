@@ -292,7 +292,7 @@ class STARMultiViewTransform:
     """Makes any number of views, recorded ones first, for methods with several or many crops.
 
     What is recorded takes part in the equivariant task. lightly's ``MultiViewTransform`` is the
-    same without records; its transforms can be among the others.
+    same without records; lightly's transforms of a single view can be among the others.
 
     Args:
         recorded: Makes a view each, whose parameters are recorded, in this order; the first makes

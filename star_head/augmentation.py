@@ -109,8 +109,9 @@ class STARViews(NamedTuple):
 
     Attributes:
         original: The image resized, centre-cropped and normalised, (3, S, S) or (B, 3, S, S).
-        views: The augmented views, each of the same shape.
-        params: The raw, unstandardised parameters of each view, (11,) or (B, 11).
+        views: The augmented views, each of the same shape unless a transform makes smaller ones.
+        params: The raw, unstandardised parameters of each view, or of the first ones, which were
+            recorded; (11,) or (B, 11).
     """
 
     original: Tensor

@@ -36,8 +36,9 @@ class SwaV(LightningModule):
         self.prototypes.normalize()
         views = batch[0]
         embeddings = [self(x) for x in views.views]
-        codes = [self.prototypes(nn.functional.normalize(z.invariant, dim=1)) for z in embeddings]
-        invariant = self.criterion(codes[:2], codes[2:])
+        normalized = [nn.functional.normalize(z.invariant, dim=1) for z in embeddings]
+        similarities = [self.prototypes(z) for z in normalized]
+        invariant = self.criterion(similarities[:2], similarities[2:])
         equivariant = equivariant_loss(
             self, self.projection_head, views, embeddings[:2], self.equivariant_criterion
         )
