@@ -300,6 +300,7 @@ class STARMultiViewTransform:
         others: From an RGB image to a tensor; each makes a view that follows the recorded ones.
 
     Raises:
+        TypeError: If a recorded one records nothing, or one of the others records.
         ValueError: If none is recorded.
 
     Example:
@@ -318,6 +319,15 @@ class STARMultiViewTransform:
     ) -> None:
         if not recorded:
             raise ValueError("recorded: expected one view or more, got none")
+        for transform in recorded:
+            if not isinstance(transform, STARViewTransform):
+                raise TypeError(f"recorded: expected STARViewTransforms, got {transform!r}")
+        for transform in others:
+            if isinstance(transform, STARViewTransform):
+                raise TypeError(
+                    "others: expected what makes a tensor, got a STARViewTransform, which makes "
+                    "a view and its parameters"
+                )
         self.recorded = list(recorded)
         self.others = list(others)
 

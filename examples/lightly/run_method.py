@@ -68,7 +68,8 @@ def run_method(
             batch_size: Images a step.
             seed: Of weights, views and order.
             num_workers: Processes that make views.
-            output: JSON file for the results; runs/lightly/METHOD_ROUTING_SEED.json by default.
+            output: JSON file for the results; in runs/lightly/ by default, named by all that
+                the run depends on.
         """
         seed_everything(seed, verbose=False)
         _, train, held_out = load_images(dataset, data_dir)
@@ -115,7 +116,8 @@ def run_method(
         results |= retrieval_of_views(module, recorded, held_out)
         for name, value in results.items():
             print(f"{name:30} {value:.3f}" if isinstance(value, float) else f"{name:30} {value}")
-        name = f"{method.__name__.lower()}_{routing}_{seed}.json"
+        budget = f"{dataset}_{backbone}_{epochs}_{batch_size}_{seed}"
+        name = f"{method.__name__.lower()}_{routing}_{budget}.json"
         write_json(output or Path("runs/lightly") / name, results)
 
     run(main)

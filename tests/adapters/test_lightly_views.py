@@ -78,9 +78,13 @@ def test_others_see_an_rgb_image() -> None:
     assert modes == [("Image", "RGB")]
 
 
-def test_none_recorded() -> None:
+def test_transforms_of_the_wrong_kind() -> None:
     with pytest.raises(ValueError, match="recorded: expected one view or more, got none"):
         STARMultiViewTransform([], [lambda _: torch.zeros(1)])
+    with pytest.raises(TypeError, match="recorded: expected STARViewTransforms, got <function"):
+        STARMultiViewTransform([lambda _: torch.zeros(1)])
+    with pytest.raises(TypeError, match="others: expected what makes a tensor, got a STARView"):
+        STARMultiViewTransform([STARViewTransform(8)], [STARViewTransform(8)])
 
 
 def test_is_the_papers_loss_beside_the_methods() -> None:

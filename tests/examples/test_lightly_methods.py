@@ -153,7 +153,9 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "runs/lightly/simclr_mmoe_0.json").read_text())
+    results = json.loads(
+        (tmp_path / "runs/lightly/simclr_mmoe_digits_resnet10t_3_128_0.json").read_text()
+    )
     assert results["images"] == 1437
     assert results["MRR"] > 1.3 * results["MRR by chance"]
     assert 0.8 < results["1-NN accuracy before"] < 0.95
