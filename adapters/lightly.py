@@ -322,8 +322,8 @@ class STARMultiViewTransform:
         for transform in recorded:
             if not isinstance(transform, STARViewTransform):
                 raise TypeError(f"recorded: expected STARViewTransforms, got {transform!r}")
-        for transform in others:
-            if isinstance(transform, STARViewTransform):
+        for other in others:
+            if isinstance(other, STARViewTransform):
                 raise TypeError(
                     "others: expected what makes a tensor, got a STARViewTransform, which makes "
                     "a view and its parameters"
