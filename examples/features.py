@@ -121,10 +121,11 @@ def _write(
                 if not np.isfinite(features).all():
                     bad = done + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
                     raise ValueError(f"encoder: the features of image {bad} are not finite")
-                if np.abs(features).max() > np.finfo(dtype).max:
+                largest = np.abs(features).max()
+                if largest > np.finfo(dtype).max:
                     raise ValueError(
-                        f"half: features of up to {np.abs(features).max():.3g} do not fit into "
-                        f"half precision; keep them in single"
+                        f"half: features of up to {largest:.3g} do not fit into half precision; "
+                        f"keep them in single"
                     )
                 features = features.astype(dtype)
                 if out is None:

@@ -6,18 +6,14 @@ from typing import Any
 import torch
 from lightly.loss import DINOLoss, VICRegLoss
 from lightly.models.utils import deactivate_requires_grad, update_momentum
-from lightly.transforms.dino_transform import DINOViewTransform
 from lightly.utils.scheduler import cosine_schedule
 from lightning.pytorch import LightningModule
+from multi_crop import multi_crop
 from run_method import run_method
 from torch import Tensor, nn
 
 from star_head import STAREmbeddings, STARProjectionHead
-from star_head.adapters.lightly import (
-    STARMultiViewTransform,
-    STARTransform,
-    equivariant_loss,
-)
+from star_head.adapters.lightly import equivariant_loss
 
 
 class DINO(LightningModule):
@@ -67,20 +63,6 @@ class DINO(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
-
-
-def multi_crop(size: int, normalize: dict[str, list[float]]) -> STARMultiViewTransform:
-    """Two large views, recorded, and four small ones as lightly makes them for DINO."""
-    large = STARTransform(size, min_scale=0.4, normalize=normalize)
-    # Three quarters, for a half would leave too little of small images.
-    small = DINOViewTransform(
-        crop_size=3 * size // 4,
-        crop_scale=(0.05, 0.4),
-        gaussian_blur=0.5,
-        solarization_prob=0,
-        normalize=normalize,
-    )
-    return STARMultiViewTransform([large, large], [small] * 4)
 
 
 if __name__ == "__main__":

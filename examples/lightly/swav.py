@@ -1,21 +1,18 @@
 """SwaV (arXiv 2006.09882) with STAR."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from lightly.loss import NTXentLoss, SwaVLoss
 from lightly.models.modules import SwaVPrototypes
-from lightly.transforms.dino_transform import DINOViewTransform
 from lightning.pytorch import LightningModule
+from multi_crop import multi_crop
 from run_method import run_method
 from torch import Tensor, nn
 
 from star_head import STAREmbeddings, STARProjectionHead
-from star_head.adapters.lightly import (
-    STARMultiViewTransform,
-    STARTransform,
-    equivariant_loss,
-)
+from star_head.adapters.lightly import equivariant_loss
 
 
 class SwaV(LightningModule):
@@ -48,19 +45,5 @@ class SwaV(LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-def multi_crop(size: int, normalize: dict[str, list[float]]) -> STARMultiViewTransform:
-    """Two large views, recorded, and four small ones as lightly makes them for DINO."""
-    large = STARTransform(size, min_scale=0.3, normalize=normalize)
-    # Three quarters, for a half would leave too little of small images.
-    small = DINOViewTransform(
-        crop_size=3 * size // 4,
-        crop_scale=(0.05, 0.3),
-        gaussian_blur=0.5,
-        solarization_prob=0,
-        normalize=normalize,
-    )
-    return STARMultiViewTransform([large, large], [small] * 4)
-
-
 if __name__ == "__main__":
-    run_method(SwaV, multi_crop)
+    run_method(SwaV, partial(multi_crop, min_scale=0.3))
