@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from command_line import run
 from image_data import IMAGE_SIZES, DatasetName, Images, load_images
+from nearest import nearest_neighbour_accuracy
 from plots import draw_routing, draw_views
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
@@ -78,12 +78,12 @@ def main(
     )
     model = STAR(encoder, head, STARLoss(temperature=0.2)).to(device)
 
-    before = nearest_neighbour_accuracy(model, transform, train, held_out)
+    before = measure_features(model, transform, train, held_out)
     started = time.perf_counter()
     fit(model, train.with_transform(transform), epochs, batch_size)
     seconds = time.perf_counter() - started
     export_encoder(encoder, output / "encoder", input_size=size, normalize=STL10_NORMALIZE)
-    after = nearest_neighbour_accuracy(model, transform, train, held_out)
+    after = measure_features(model, transform, train, held_out)
 
     results: dict[str, object] = {
         "dataset": dataset,
@@ -154,16 +154,14 @@ def extract(model: STAR, transform: STARTransform, images: Images) -> tuple[Tens
     return torch.cat([model.backbone(x.to(device)) for x, _ in loader]), images.labels
 
 
-def nearest_neighbour_accuracy(
+def measure_features(
     model: STAR, transform: STARTransform, train: Images, held_out: Images
 ) -> float:
     """Share of held-out images whose nearest training image, by cosine, has their label."""
     (bank, bank_labels), (queries, labels) = (
         extract(model, transform, part) for part in (train, held_out)
     )
-    classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
-    classifier.fit(bank.cpu().numpy(), bank_labels)
-    return float(classifier.score(queries.cpu().numpy(), labels))
+    return nearest_neighbour_accuracy(bank, bank_labels, queries, labels)
 
 
 def example_views(images: Images, size: int, count: int = 4) -> STARViews:

@@ -18,7 +18,7 @@ import torch
 from command_line import run
 from image_data import IMAGE_SIZES, DatasetName, Images, load_images
 from lightning.pytorch import LightningModule, Trainer
-from sklearn.neighbors import KNeighborsClassifier
+from nearest import nearest_neighbour_accuracy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -173,9 +173,8 @@ def measure(
     """1-NN accuracy, retrieval of views by each predictor, divergence of each two routings."""
     model.eval()
     bank, queries = (extract(model, transform, images) for images in (train, held_out))
-    classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
-    classifier.fit(bank.cpu().numpy(), train.labels)
-    found = {"1-NN accuracy": float(classifier.score(queries.cpu().numpy(), held_out.labels))}
+    accuracy = nearest_neighbour_accuracy(bank, train.labels, queries, held_out.labels)
+    found = {"1-NN accuracy": accuracy}
     found |= find_views(model, transform, held_out.part(np.arange(min(IMAGES, len(held_out)))))
     weights = model.experts.routing_weights(queries)
     for (i, first), (j, second) in combinations(enumerate(TASKS), 2):

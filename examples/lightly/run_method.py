@@ -21,7 +21,7 @@ from command_line import run
 from embeddings import embed, embed_views
 from head_measures import equivariance
 from image_data import IMAGE_SIZES, DatasetName, Images, load_images
-from sklearn.neighbors import KNeighborsClassifier
+from nearest import nearest_neighbour_accuracy
 from trained import Trained
 from whole_files import write_json
 
@@ -94,7 +94,7 @@ def run_method(
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
         )
-        before = nearest_neighbour_accuracy(module, recorded, train, held_out)
+        before = measure_features(module, recorded, train, held_out)
         trainer = Trainer(
             max_epochs=epochs, logger=False, enable_checkpointing=False, enable_model_summary=False
         )
@@ -111,7 +111,7 @@ def run_method(
             "seed": seed,
             "seconds": time.perf_counter() - started,
             "1-NN accuracy before": before,
-            "1-NN accuracy after": nearest_neighbour_accuracy(module, recorded, train, held_out),
+            "1-NN accuracy after": measure_features(module, recorded, train, held_out),
         }
         results |= retrieval_of_views(module, recorded, held_out)
         for name, value in results.items():
@@ -123,16 +123,14 @@ def run_method(
     run(main)
 
 
-def nearest_neighbour_accuracy(
+def measure_features(
     module: LightningModule, transform: STARTransform, train: Images, held_out: Images
 ) -> float:
     """Share of held-out images whose nearest training image, by cosine, has their label."""
     bank, queries = (
         embed(as_trained(module, transform), part).features for part in (train, held_out)
     )
-    classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
-    classifier.fit(bank.numpy(), train.labels)
-    return float(classifier.score(queries.numpy(), held_out.labels))
+    return nearest_neighbour_accuracy(bank, train.labels, queries, held_out.labels)
 
 
 def retrieval_of_views(

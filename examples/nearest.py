@@ -1,0 +1,14 @@
+"""How well features tell classes apart without anything being trained."""
+
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+
+def nearest_neighbour_accuracy(
+    bank: Tensor, bank_labels: np.ndarray, queries: Tensor, labels: np.ndarray
+) -> float:
+    """Share of queries (n, D) whose nearest in the bank (N, D), by cosine, has their label."""
+    classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
+    classifier.fit(bank.cpu().numpy(), bank_labels)
+    return float(classifier.score(queries.cpu().numpy(), labels))
