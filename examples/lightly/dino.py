@@ -26,7 +26,7 @@ class DINO(LightningModule):
         self.projection_head = STARProjectionHead(width, 512, 64, act_layer=nn.GELU, **star)
         self.last_layer = nn.utils.parametrizations.weight_norm(nn.Linear(64, 1024, bias=False))
         # As lightly's head: rows of length 1, which are not trained.
-        self.last_layer.parametrizations.weight.original0.data.fill_(1).requires_grad_(False)
+        nn.init.ones_(self.last_layer.parametrizations.weight.original0).requires_grad_(False)
         self.last_layer_momentum = copy.deepcopy(self.last_layer)
         deactivate_requires_grad(self.last_layer_momentum)
         self.backbone_momentum = copy.deepcopy(self.backbone)

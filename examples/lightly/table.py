@@ -17,7 +17,7 @@ from command_line import run
 
 
 def main(folder: Path = Path("runs/lightly")) -> None:
-    """Print a row for each method and seed that has both a run with STAR and one without.
+    """Print a row for each budget and seed that has both a run with STAR and one without.
 
     Args:
         folder: Of the runs' JSON files.
@@ -33,19 +33,19 @@ def main(folder: Path = Path("runs/lightly")) -> None:
     pairs = {budget: both for budget, both in runs.items() if {"mmoe", "invariant"} <= both.keys()}
     if not pairs:
         raise ValueError(f"folder: expected runs of one method with both routings in {folder}")
-    print("| method | epochs | untrained | alone | with STAR | MRR (chance) | s, alone | s, with |")
+    print("| method | data set | seed | epochs | untrained | alone | with STAR | MRR (chance) |")
     print("|---|---|---|---|---|---|---|---|")
-    for (method, _, _, _, _, epochs, _), both in pairs.items():
+    for (method, seed, dataset, _, _, epochs, _), both in pairs.items():
         star, alone = both["mmoe"], both["invariant"]
         cells = [
             method,
+            dataset,
+            seed,
             epochs,
             f"{star['1-NN accuracy before']:.3f}",
             f"{alone['1-NN accuracy after']:.3f}",
             f"{star['1-NN accuracy after']:.3f}",
             f"{star['MRR']:.3f} ({star['MRR by chance']:.3f})",
-            f"{alone['seconds']:.0f}",
-            f"{star['seconds']:.0f}",
         ]
         print("| " + " | ".join(map(str, cells)) + " |")
 

@@ -1,22 +1,24 @@
-"""Every method's example: its own loss without STAR, and both tasks' gradients with it."""
+"""Every method's example: its step with STAR and without, and a training run."""
 
+import copy
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from lightly.data import LightlyDataset
+from lightly_references import step  # type: ignore[import-not-found]
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
+from star_head import STARViews
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 
 FOLDER = Path(__file__).parents[2] / "examples/lightly"
@@ -32,6 +34,8 @@ METHODS = {
     "swav": "SwaV",
     "vicreg": "VICReg",
 }
+# What a step asks of it.
+TRAINER = SimpleNamespace(global_step=3, estimated_stepping_batches=10, current_epoch=2)
 
 
 @pytest.fixture(scope="module")
@@ -114,49 +118,105 @@ def test_trains_both_tasks(name: str, images: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
+def make_views(name: str, with_star: bool) -> STARViews:
+    """A batch in float64; without STAR the originals would spoil whatever took them."""
+    generator = torch.Generator().manual_seed(1)
+    sides = [16, 16] + [12] * (4 if name in ("dino", "swav") else 0)
+    views = [torch.randn(8, 3, side, side, generator=generator).double() for side in sides]
+    params = 10 * torch.rand(2, 8, 11, generator=generator).double()
+    original = torch.randn(8, 3, 16, 16, generator=generator).double()
+    if not with_star:
+        original = torch.full_like(original, torch.nan)
+    return STARViews(original, tuple(views), tuple(params))
+
+
+def in_mid_training(method: LightningModule) -> LightningModule:
+    """As it could be after some steps: momentum behind, nothing where it started."""
+    method.double().trainer = TRAINER
+    for tensor in (*filter(lambda p: p.requires_grad, method.parameters()), *centers(method)):
+        tensor.data += 0.2 * torch.randn_like(tensor)
+    return method
+
+
+def centers(method: LightningModule) -> list[torch.Tensor]:
+    return [buffer for key, buffer in method.named_buffers() if key == "criterion.center"]
+
+
+@pytest.mark.parametrize("routing", ["invariant", "mmoe"])
 @pytest.mark.parametrize("name", METHODS)
-def test_without_star_is_the_methods_own_loss(
-    name: str, images: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_step_is_the_methods_own(
+    name: str, routing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The equivariant part is all that differs: its criterion is not called, nor is it embedded."""
-    module = load(name, monkeypatch)
-    method = make(module, name, "invariant")
-    calls: list[int] = []
-    monkeypatch.setattr(module, "equivariant_loss", record_calls(module.equivariant_loss, calls))
-    trainer = Trainer(
-        max_steps=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(method, make_loader(module, images))
-    assert calls == [0]
-    assert method.projection_head.predictor is None
-    assert not any("router" in key for key in method.state_dict())
+    """Against the step written by hand: loss, gradients, momentum networks and memory banks."""
+    with_star = routing == "mmoe"
+    method = in_mid_training(make(load(name, monkeypatch), name, routing))
+    twin = copy.deepcopy(method)
+    twin.trainer = TRAINER
+    views = make_views(name, with_star)
+    loss = method.training_step((views, None), 0)
+    loss.backward()
+    expected = step(name, twin, views, with_star)
+    expected.backward()
+
+    assert expected.isfinite()
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    same = dict(twin.named_parameters())
+    for key, parameter in method.named_parameters():
+        torch.testing.assert_close(parameter, same[key], rtol=1e-12, atol=1e-12, msg=key)
+        gradients = [p.grad for p in (parameter, same[key])]
+        if None in gradients:
+            assert not any(g is not None and g.any() for g in gradients), key
+        else:
+            torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9, msg=key)
+    buffers = dict(twin.named_buffers())
+    banks = [key for key in buffers if key.endswith("memory_bank.bank") and buffers[key].numel()]
+    assert bool(banks) == (name in ("moco", "nnclr"))
+    for key, bank in method.named_buffers():
+        assert not bank.requires_grad, key
+        if key in banks:
+            torch.testing.assert_close(bank, buffers[key], msg=key)
 
 
-def record_calls(function: Any, calls: list[int]) -> Any:
-    def recorded(*args: Any) -> torch.Tensor:
-        loss = function(*args)
-        calls.append(loss.item())
-        return loss
-
-    return recorded
+@pytest.mark.parametrize("name", ["byol", "dino", "moco"])
+def test_targets_carry_no_gradient(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = in_mid_training(make(load(name, monkeypatch), name, "mmoe"))
+    # Even where an image would ask for one.
+    images = make_views(name, True).views[0].requires_grad_()
+    assert not method.forward_momentum(images).requires_grad
+    momentum = [p for key, p in method.named_parameters() if "_momentum" in key]
+    assert momentum
+    assert not any(p.requires_grad for p in momentum)
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, FOLDER / "simclr.py", "--epochs=3", "--batch-size=128", "--num-workers=0"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, FOLDER / "simclr.py", "--backbone=test_resnet", "--epochs=4"]
+    command += ["--batch-size=64", "--num-workers=0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = json.loads(
-        (tmp_path / "runs/lightly/simclr_mmoe_digits_resnet10t_3_128_0.json").read_text()
+        (tmp_path / "runs/lightly/simclr_mmoe_digits_test_resnet_4_64_0.json").read_text()
     )
     assert results["images"] == 1437
     assert results["MRR"] > 1.3 * results["MRR by chance"]
-    assert 0.8 < results["1-NN accuracy before"] < 0.95
+    assert results["1-NN accuracy after"] > results["1-NN accuracy before"] + 0.02
     assert f"{'1-NN accuracy after':30} {results['1-NN accuracy after']:.3f}" in done.stdout
+
+
+def test_the_table_has_a_row_for_each_pair_of_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = load("table", monkeypatch)
+    with pytest.raises(ValueError, match="folder: expected runs of one method with both routings"):
+        table.main(tmp_path)
+    run = {"method": "BYOL", "dataset": "digits", "backbone": "resnet10t", "images": 1437}
+    run |= {"epochs": 30, "batch_size": 64, "1-NN accuracy before": 0.8}
+    accuracies = {"invariant": 0.91, "mmoe": 0.92}
+    for seed, routing in ((0, "invariant"), (0, "mmoe"), (1, "mmoe"), (2, "invariant")):
+        found = run | {"seed": seed, "routing": routing, "1-NN accuracy after": accuracies[routing]}
+        if routing == "mmoe":
+            found |= {"MRR": 0.42, "MRR by chance": 0.18}
+        (tmp_path / f"{routing}_{seed}.json").write_text(json.dumps(found))
+    table.main(tmp_path)
+    header, rule, *rows = capsys.readouterr().out.splitlines()
+    assert rows == ["| BYOL | digits | 0 | 30 | 0.800 | 0.910 | 0.920 | 0.420 (0.180) |"]
+    assert header.count("|") == rule.count("|") == rows[0].count("|")
