@@ -1,5 +1,6 @@
 """Backbones from timm, and trained encoders back to timm's own format."""
 
+import contextlib
 import copy
 import difflib
 import json
@@ -33,6 +34,8 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _HEAD_METHODS = ("reset_classifier", "prune_intermediate_layers")
 # What timm recommends for testing was found with other weights, at another size.
 _NO_OTHER_SIZES = {"test_input_size": None, "test_pool_size": None, "pool_size": None}
+# What timm and PyTorch raise where a model can't be built for a size, or take images of it.
+_UNFIT = (AssertionError, RuntimeError, ZeroDivisionError)
 
 
 def create_backbone(
@@ -47,8 +50,8 @@ def create_backbone(
 
     ``num_features`` of the result is the D that its forward pass gives. Some architectures
     (MobileNetV3, HGNet, MambaOut, ...) have layers after the pooling, and timm notes the width
-    before these; it is timm's again once ``reset_classifier`` has built a head on it. The result
-    is in training mode.
+    before these; it is timm's again while there is a head that ``reset_classifier`` has built on
+    it. The result is in training mode.
 
     Args:
         name: A name that ``timm.create_model`` takes.
@@ -100,17 +103,24 @@ def create_backbone(
 def describe_backbone(backbone: nn.Module) -> dict[str, Any]:
     """The arguments, plain values, with which :func:`create_backbone` builds the same model.
 
+    ``input_size`` is among them where it was given.
+
     Example:
         >>> describe_backbone(create_backbone("resnet10t", small_images=True))
         {'name': 'resnet10t', 'small_images': True}
     """
     encoder: Any = unwrap_model(backbone)
-    kwargs = {key: value for key, value in encoder._model_args.items() if key != "num_classes"}
-    return {
-        "name": encoder.pretrained_cfg["architecture"],
+    source = encoder.pretrained_cfg
+    description: dict[str, Any] = {
+        "name": source["architecture"],
         "small_images": _has_small_stem(encoder),
-        **kwargs,
+        **{key: value for key, value in encoder._model_args.items() if key != "num_classes"},
     }
+    own = timm.get_pretrained_cfg(source["architecture"])
+    _, height, width = _image_shape(encoder)
+    if own is not None and _sizes(source) != _sizes(own.to_dict()) and height == width:
+        description["input_size"] = width
+    return description
 
 
 def export_encoder(
@@ -139,6 +149,7 @@ def export_encoder(
         TypeError: If timm did not make the backbone.
         ValueError: If the backbone gives no (B, D) features, cannot take images of
             ``input_size``, or ``normalize`` does not fit its channels.
+        OSError: If it cannot be written, on a full disk say.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -178,12 +189,10 @@ def export_encoder(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        save_for_hf(
-            encoder,
-            scratch,
-            model_config=model_config,
-            safe_serialization=True,
-        )
+        try:
+            save_for_hf(encoder, scratch, model_config=model_config, safe_serialization=True)
+        except (OSError, safetensors.SafetensorError) as error:  # a full disk, say
+            raise OSError(f"{folder / _WEIGHTS} could not be written: {error}") from error
         # Some models run at any size, and yet timm holds them to the one they were built for.
         written = json.loads(Path(scratch, _CONFIG).read_text())["pretrained_cfg"]["input_size"]
         if tuple(written) != image_shape:
@@ -244,22 +253,34 @@ def load_encoder(folder: str | os.PathLike[str], *, keep_classifier: bool = Fals
     return backbone
 
 
-def _create_for_size(name: str, input_size: int, **kwargs: Any) -> nn.Module:
+def _sizes(config: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """The sizes of images for training and testing that a configuration notes."""
+    return [tuple(config.get(key) or ()) for key in ("input_size", "test_input_size")]
+
+
+def _create_for_size(name: str, input_size: int, pretrained: bool, **kwargs: Any) -> nn.Module:
     check_count("input_size", input_size)
-    if "img_size" in kwargs:
-        raise ValueError(f"input_size: expected one size, got img_size={kwargs['img_size']} too")
+    img_size = kwargs.get("img_size", input_size)
+    sides = {img_size} if isinstance(img_size, int) else set(img_size)
+    if sides != {input_size}:
+        raise ValueError(f"input_size: expected one size, got {input_size} and {img_size=}")
     image_shape = (kwargs.get("in_chans", 3), input_size, input_size)
     noted = None if ":" in name else timm.get_pretrained_cfg(name)
     if noted is not None and noted.fixed_input_size:
         kwargs["img_size"] = input_size
     overlay = kwargs.pop("pretrained_cfg_overlay", {}) | {"input_size": image_shape}
+    build = partial(
+        timm.create_model, name, pretrained_cfg_overlay=overlay | _NO_OTHER_SIZES, **kwargs
+    )
     try:
-        backbone: Any = timm.create_model(
-            name, pretrained_cfg_overlay=overlay | _NO_OTHER_SIZES, **kwargs
-        )
-    except AssertionError as error:
-        raise _refused(name, image_shape, error) from error
-    if backbone.pretrained_cfg.get("fixed_input_size", False) and "img_size" not in kwargs:
+        backbone: Any = build(pretrained=pretrained)
+    except _UNFIT as error:
+        try:
+            build(pretrained=False)
+        except _UNFIT:
+            raise _refused(name, image_shape, error) from error
+        raise  # the weights are to blame, not the size
+    if _image_shape(backbone)[1:] != image_shape[1:]:
         raise ValueError(f"input_size: {name} was made for its own size; give img_size instead")
     return backbone
 
@@ -297,7 +318,7 @@ def _measure_width(backbone: Any, image_shape: tuple[int, int, int]) -> int:
                 features = probe("meta")
             except RuntimeError:  # an operation that needs the numbers themselves
                 features = probe(weight.device)
-    except (AssertionError, RuntimeError) as error:
+    except _UNFIT as error:
         name = backbone.pretrained_cfg["architecture"]
         raise _refused(name, image_shape, error) from error
     got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
@@ -310,22 +331,31 @@ def _measure_width(backbone: Any, image_shape: tuple[int, int, int]) -> int:
 
 
 def _note_width(backbone: Any) -> None:
-    """Set ``num_features`` to the real width, until timm needs its own."""
+    """Set ``num_features`` to the real width, except while timm needs its own."""
     width = _measure_width(backbone, _image_shape(backbone))
     own = getattr(backbone, "num_features", width)
     if own != width:
-        for method in _HEAD_METHODS:
-            if hasattr(backbone, method):
-                # Unlike a closure, it is copied and pickled along with the backbone.
-                setattr(backbone, method, partial(_with_own_width, backbone, method, own))
+        _keep_own_width(backbone, own)
     backbone.num_features = width
+
+
+def _keep_own_width(backbone: Any, own: int) -> None:
+    for method in _HEAD_METHODS:
+        if hasattr(backbone, method):
+            # Unlike a closure, it is copied and pickled along with the backbone.
+            setattr(backbone, method, partial(_with_own_width, backbone, method, own))
 
 
 def _with_own_width(backbone: Any, method: str, own: int, *args: Any, **kwargs: Any) -> Any:
     for name in _HEAD_METHODS:
         vars(backbone).pop(name, None)
     backbone.num_features = own
-    return getattr(backbone, method)(*args, **kwargs)
+    result = getattr(backbone, method)(*args, **kwargs)
+    _keep_own_width(backbone, backbone.num_features)
+    if backbone.num_classes == 0:
+        with contextlib.suppress(ValueError):  # what is not pooled has no width
+            backbone.num_features = _measure_width(backbone, _image_shape(backbone))
+    return result
 
 
 def _clone_tensors(module: nn.Module, state: dict[str, Tensor], *_: Any) -> None:

@@ -84,6 +84,11 @@ class ImageDataModule(SeededDataModule):
         self._batch_transform = BatchTransform(transform) if augment == "device" else None
 
     @property
+    def input_size(self) -> int:
+        """Side of the views in pixels."""
+        return self.transform.input_size
+
+    @property
     def statistics(self) -> Statistics:
         """Mean and standard deviation of each augmentation parameter."""
         if self._statistics is not None:

@@ -44,6 +44,7 @@ def create_module(
     batch_size: int,
     backbone: str = "resnet18",
     small_images: bool = False,
+    input_size: int | None = None,
     backbone_args: dict[str, Any] | None = None,
     init: Literal["timm", "paper"] = "paper",
     routing: Routing = "mmoe",
@@ -61,7 +62,9 @@ def create_module(
         batch_size: Images in a batch over all processes; the data module's.
         backbone: Any timm model.
         small_images: Give a ResNet the stem for images of about 32 pixels.
-        backbone_args: Further arguments of timm's model, such as img_size or drop_path_rate.
+        input_size: Side of the views in pixels; the data module's. A model that is made for one
+            size, as a ViT is, is made for this one.
+        backbone_args: Further arguments of timm's model, such as drop_path_rate.
         init: Initial weights as the authors draw them or as timm does.
         routing: "mmoe", "shared" (STAR-SS), "separate" or "invariant" (SimCLR).
         num_experts: With "mmoe"; 16 unless given.
@@ -71,7 +74,13 @@ def create_module(
         equivariant_weight: lambda.
         **training: Further arguments of STARModule, which are flags too.
     """
-    encoder = create_backbone(backbone, small_images=small_images, init=init, **backbone_args or {})
+    encoder = create_backbone(
+        backbone,
+        small_images=small_images,
+        init=init,
+        input_size=input_size,
+        **backbone_args or {},
+    )
     width = encoder.num_features
     head = STARProjectionHead(
         width,
@@ -158,6 +167,7 @@ class PretrainCLI(LightningCLI):
             help="How often to keep a checkpoint beside the last one.",
         )
         parser.link_arguments("data.batch_size", "model.batch_size")
+        parser.link_arguments("data.input_size", "model.input_size", apply_on="instantiate")
         parser.link_arguments("data.statistics", "model.statistics", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

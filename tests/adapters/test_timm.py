@@ -109,6 +109,13 @@ def test_a_classifier_fits_where_the_widths_differ(carry: str, tmp_path: Path) -
     assert backbone.num_features == own
     backbone.reset_classifier(3)
     assert features(backbone, 64).shape == (2, 3)
+    for _ in range(2):
+        backbone.reset_classifier(0)
+        assert features(backbone, 64).shape == (2, backbone.num_features) == (2, 1024)
+    backbone.reset_classifier(0, global_pool="")  # whose features have no width
+    assert backbone.num_features == own
+    backbone.reset_classifier(4, global_pool="avg")
+    assert features(backbone, 64).shape == (2, 4)
     if carry == "copied":
         assert features(original, 64).shape == (2, original.num_features) == (2, 1024)
 
@@ -124,8 +131,44 @@ def test_input_size_is_the_size_that_a_model_is_made_for(name: str, tmp_path: Pa
     again = create_backbone(**describe_backbone(backbone))
     again.load_state_dict(backbone.state_dict())
     assert torch.equal(features(again, 64), features(backbone, 64))
+    assert again.pretrained_cfg == backbone.pretrained_cfg
+    assert describe_backbone(again) == describe_backbone(backbone)
     export_encoder(backbone, tmp_path)
     assert config_of(tmp_path)["pretrained_cfg"]["input_size"] == [3, 64, 64]
+
+
+def test_an_export_of_one_size_opens_at_that_size(tmp_path: Path) -> None:
+    backbone = create_backbone("test_vit", input_size=64)
+    name = f"local-dir:{export_encoder(backbone, tmp_path)}"
+    opened = create_backbone(name, pretrained=True, input_size=64)
+    assert torch.equal(features(opened, 64), features(backbone, 64))
+    with pytest.raises(ValueError, match=r"input_size: .* was made for its own size"):
+        create_backbone(name, input_size=32)
+    assert features(create_backbone(name, input_size=32, img_size=32), 32).shape == (2, 64)
+
+
+def test_a_description_says_no_more_than_was_given() -> None:
+    plain = {"name": "resnet18", "small_images": False}
+    assert describe_backbone(create_backbone("resnet18")) == plain
+    # timm's own size, but no longer its size for testing.
+    given = create_backbone("resnet18", input_size=224)
+    assert describe_backbone(given) == plain | {"input_size": 224}
+    assert "input_size" not in describe_backbone(create_backbone("test_vit", img_size=64))
+    resized = create_backbone("test_vit", input_size=64)
+    resized.set_input_size(96)
+    again = create_backbone(**describe_backbone(resized))
+    assert features(again, 96).shape == (2, 64)
+    with pytest.raises(ValueError, match=r"input_size: expected one size"):
+        create_backbone("test_vit", input_size=64, img_size=(64, 96))
+
+
+def test_a_description_holds_for_a_reloaded_encoder(tmp_path: Path) -> None:
+    for name, options in (("test_vit", {}), ("resnet10t", {"in_chans": 4})):
+        backbone = create_backbone(name, input_size=64, **options)
+        loaded = load_encoder(export_encoder(backbone, tmp_path / name))
+        again = create_backbone(**describe_backbone(loaded))
+        assert again.pretrained_cfg["input_size"] == backbone.pretrained_cfg["input_size"]
+        again.load_state_dict(backbone.state_dict())
 
 
 def test_measuring_leaves_no_trace() -> None:
@@ -271,12 +314,30 @@ def test_timm_initialisation_is_left_alone() -> None:
         ({"name": "resnet10t", "features_only": True}, r"\(2, D\) .* got list"),
         ({"name": "resnet10t", "input_size": 0}, r"input_size: .* at least 1, got 0"),
         ({"name": "efficientformer_l1", "input_size": 64}, r"input_size: efficientformer_l1 takes"),
+        ({"name": "mvitv2_tiny", "input_size": 16}, r"input_size: mvitv2_tiny takes no images"),
+        ({"name": "gcvit_xxtiny", "input_size": 8}, r"input_size: gcvit_xxtiny takes no images"),
+        ({"name": "test_maxvit", "input_size": 16}, r"input_size: test_maxvit takes no images"),
         ({"name": "test_vit", "input_size": 64, "img_size": 96}, r"input_size: .*img_size=96"),
     ],
 )
 def test_impossible_backbones(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         create_backbone(**kwargs)
+
+
+def test_weights_are_not_blamed_on_the_size() -> None:
+    def create(name: str, size: int, **weights: Any) -> nn.Module:
+        return create_backbone(
+            name, pretrained=True, input_size=size, pretrained_cfg_overlay=weights
+        )
+
+    weights = create_backbone("test_resnet").state_dict()
+    with pytest.raises(RuntimeError, match="loading state_dict"):
+        create("resnet10t", 64, state_dict=weights, num_classes=0)
+    with pytest.raises(FileNotFoundError):
+        create("resnet10t", 64, file="nowhere.pth")
+    with pytest.raises(ValueError, match="input_size: mvitv2_tiny takes no images"):
+        create("mvitv2_tiny", 16, file="nowhere.pth")
 
 
 def test_without_timm_the_extra_is_named() -> None:

@@ -166,6 +166,28 @@ def test_neither_workers_nor_the_saved_settings_change_a_run(
     assert losses(tmp_path / "run") == {k: v for k, v in losses(whole.folder).items() if k < 5}
 
 
+def test_a_backbone_of_one_size_is_made_for_the_views(tmp_path: Path) -> None:
+    checked(
+        pretrain(
+            tmp_path / "run",
+            "--model.backbone=test_vit",
+            "--model.backbone_args={patch_size: 8, drop_path_rate: 0.1}",
+            "--trainer.max_epochs=1",
+            "--trainer.limit_train_batches=2",
+            "--data.num_workers=0",
+        )
+    )
+    saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["backbone"]
+    assert (saved["name"], saved["input_size"], saved["patch_size"]) == ("test_vit", 16, 8)
+    sys.path.insert(0, str(EXAMPLES))
+    from encoder import open_encoder
+
+    encoder = open_encoder(str(tmp_path / "run/checkpoints/last.ckpt"))
+    alone = timm.create_model(f"local-dir:{tmp_path / 'run/encoder'}", pretrained=True)
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(encoder.backbone.eval()(images), alone.eval()(images))
+
+
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
     """Each takes half of the very same batches; norms are frozen, for want of GPUs to sync them."""
     results = []
