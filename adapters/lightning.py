@@ -62,7 +62,7 @@ class STARModule(LightningModule):
         momentum: Of SGD.
         weight_decay: Of SGD.
         decay_norm_and_bias: Apply weight decay also to norms and biases, as the paper does; else
-            they are exempt, as are all other vectors.
+            they are exempt, as are all other vectors and what ``star.no_weight_decay()`` names.
         channels_last: Keep the backbone's weights, and thereby its activations, in that layout.
         compile: Run forward and backward pass through ``torch.compile``.
         monitor_every_n_steps: How often the head is looked into.
@@ -154,10 +154,11 @@ class STARModule(LightningModule):
     def _parameter_groups(self) -> list[dict[str, Any]]:
         decayed: list[nn.Parameter] = []
         exempt: list[nn.Parameter] = []
+        named = self.star.no_weight_decay()
         for name, parameter in self.star.named_parameters():
             # A bank's biases are matrices, a row for each expert.
-            vector = parameter.ndim <= 1 or name.endswith("bias")
-            (exempt if vector and not self.decay_norm_and_bias else decayed).append(parameter)
+            spared = parameter.ndim <= 1 or name.endswith("bias") or name in named
+            (exempt if spared and not self.decay_norm_and_bias else decayed).append(parameter)
         groups = [(decayed, self.weight_decay), (exempt, 0.0)]
         return [{"params": p, "weight_decay": decay} for p, decay in groups if p]
 

@@ -189,6 +189,17 @@ def test_weight_decay_groups() -> None:
     assert "head.experts.layers.6.bias" in {names[id(p)] for p in exempt["params"]}
 
 
+def test_what_a_backbone_exempts_is_not_decayed_either() -> None:
+    backbone = create_backbone("test_vit", input_size=32)
+    star = STAR(backbone, STARProjectionHead(64, 16, 8, 2, statistics="stl10"))
+    decayed, exempt = STARModule(star, decay_norm_and_bias=False)._parameter_groups()
+    spared = [backbone.pos_embed, backbone.cls_token]
+    assert {id(p) for p in spared} <= {id(p) for p in exempt["params"]}
+    assert any(p is backbone.patch_embed.proj.weight for p in decayed["params"])
+    (group,) = STARModule(star)._parameter_groups()
+    assert len(group["params"]) == len(list(star.parameters()))
+
+
 class Stop(Exception):
     pass
 

@@ -203,6 +203,11 @@ def test_a_vits_position_embedding_is_not_decayed_within_star() -> None:
     named = dict(model.named_parameters())
     assert not decayed & {id(p) for name, p in named.items() if name in exempt}
     assert id(named["backbone.patch_embed.proj.weight"]) in decayed
+    # The page's recipe, where timm asks nobody.
+    groups = partial(param_groups_layer_decay, no_weight_decay_list=["*bias", *exempt])
+    optimizer = create_optimizer_v2(model, "adamw", weight_decay=0.1, param_group_fn=groups)
+    by_recipe = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    assert by_recipe == decayed
     assert STAR(nn.Flatten(), model.head).no_weight_decay() == set()
 
 
