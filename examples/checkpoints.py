@@ -21,9 +21,19 @@ class SafeCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Write a checkpoint, replacing what is at ``path`` only when all is on the disk."""
-        with replacing(Path(path)) as scratch:
-            torch.save(checkpoint, scratch)
+        """Write a checkpoint, replacing what is at ``path`` only when all is on the disk.
+
+        Raises:
+            OSError: If it cannot be written, on a full disk say.
+        """
+        with replacing(Path(path)) as scratch, open(scratch, "wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # What PyTorch says over the system's error names neither file nor cause.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(
         self,

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from whole_files import writing
 
 from star_head.adapters._images import resize_and_center_crop, to_rgb
 
@@ -81,6 +82,7 @@ def extract(
     Raises:
         ValueError: If a feature is not finite, naming the image's index, or too large for half
             precision.
+        OSError: If the disk has no room.
     """
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"{_digest(encoder, images, half)}.npy"
@@ -109,12 +111,11 @@ def _write(
         generator=torch.Generator(),
     )
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".npy")
-    os.close(handle)
     try:
-        out: Any = None
         done = 0
         progress = tqdm(total=len(images), desc="Features", unit="img", delay=2, mininterval=1)
-        with progress:
+        # Not memory-mapped: there, a disk that fills up kills the process without a word.
+        with writing(path), open(handle, "wb") as file, progress:
             for batch, _ in loader:
                 features = backbone(batch.to(device, non_blocking=True)).flatten(1)
                 features = features.float().cpu().numpy()
@@ -128,14 +129,15 @@ def _write(
                         f"keep them in single"
                     )
                 features = features.astype(dtype)
-                if out is None:
+                if done == 0:
+                    header = np.lib.format.header_data_from_array_1_0(features)
                     shape = (len(images), features.shape[1])
-                    out = np.lib.format.open_memmap(scratch, "w+", dtype, shape)
-                out[done : done + len(features)] = features
+                    np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
+                file.write(np.ascontiguousarray(features).data)
                 done += len(features)
                 progress.update(len(features))
-        out.flush()
-        del out
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(scratch, path)
     except BaseException:
         Path(scratch).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from image_folder import (
     why_unreadable,
 )
 from PIL import Image
+from whole_files import writing
 
 # Raised whenever the same files would be cached otherwise.
 _FORMAT = 1
@@ -147,7 +148,7 @@ def _build(paths: Sequence[Path], place: Path, skip_unreadable: bool) -> None:
     ) as scratch:
         built = Path(scratch, "images")
         built.mkdir()
-        with open(built / _PIXELS, "wb") as file:
+        with writing(place), open(built / _PIXELS, "wb") as file:
             file.truncate(needed)
         index = np.zeros((len(paths), 3), np.int64)
         reasons: list[str | None] = [None] * len(paths)
@@ -163,10 +164,10 @@ def _build(paths: Sequence[Path], place: Path, skip_unreadable: bool) -> None:
                     raise unreadable(paths[i], result)
         if all(reasons):
             leave_out(paths, reasons)
-        with open(built / _PIXELS, "r+b") as file:
+        with writing(place), open(built / _PIXELS, "r+b") as file:
             file.truncate((index[:, 0] + 3 * index[:, 1] * index[:, 2]).max())
             os.fsync(file.fileno())
-        with open(built / _INDEX, "wb") as file:
+        with writing(place), open(built / _INDEX, "wb") as file:
             np.save(file, index, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
@@ -192,7 +193,7 @@ def _decode(file: Path, item: tuple[Path, int, int]) -> tuple[int, int] | str:
         return image
     if image.height * image.width != area:
         return f"its header says {area} pixels, and it has {image.height * image.width}"
-    with open(file, "r+b") as pixels:
+    with writing(file), open(file, "r+b") as pixels:
         pixels.seek(offset)
         pixels.write(image.tobytes())
     return image.height, image.width

@@ -144,7 +144,8 @@ def why_unreadable(path: Path) -> str | None:
 def unreadable(path: Path, reason: str) -> ValueError:
     """The error that says that an image file cannot be read."""
     return ValueError(
-        f"data_dir: {path} cannot be read: {reason}; skip_unreadable leaves such images out"
+        f"data_dir: {path} cannot be read: {reason}; restore the file, or, in a new pretraining, "
+        f"leave such images out by skip_unreadable"
     )
 
 

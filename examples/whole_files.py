@@ -14,17 +14,30 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Where writing fails, ``path`` stays as it was and the place is cleared; what a killed process
     left there is written over. One process at a time.
+
+    Raises:
+        OSError: If it cannot be written; the error names ``path`` and says why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     try:
-        yield scratch
-        with open(scratch, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
+        with writing(path):
+            yield scratch
+            with open(scratch, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write, of which the system does not name the file, into one that does."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} could not be written: {error.strerror or error}") from error
 
 
 def write_json(path: Path, results: dict[str, Any], *, allow_nan: bool = True) -> None:

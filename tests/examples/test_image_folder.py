@@ -241,7 +241,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     for name, reason in spoil(tmp_path).items():
         with pytest.raises(
             ValueError,
-            match=rf"data_dir: \S*/{name} cannot be read: .*{reason}.*; skip_unreadable leaves",
+            match=rf"data_dir: \S*/{name} cannot be read: .*{reason}.*; restore the file, or",
         ):
             read_image(tmp_path / name)
 

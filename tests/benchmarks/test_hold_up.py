@@ -1,0 +1,310 @@
+"""The hold-up commands, small, and what they measure with."""
+
+import contextlib
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "hold_up"))
+
+from full_disk import contents, filled, limited, write_without_room, writers
+from image_data import load_images
+from interruptions import PHASES, SIGNALS, draw_strikes
+from lost_files import BATCH, DAMAGES, LOST, lose, write_digits
+from process_memory import children, usage
+from run_files import (
+    checkpoint_differences,
+    count_tensors,
+    files_that_do_not_open,
+    left_behind,
+)
+from trend import fit_trend
+from watched_run import SMALL, new_folder, run_through
+from whole_files import replacing
+
+HOLD_UP = Path(__file__).parents[2] / "benchmarks" / "hold_up"
+
+
+def command(name: str, *arguments: object) -> dict:
+    """Run a command as a user does; what it wrote."""
+    output = next(str(a) for a in arguments if str(a).startswith("--output=")).partition("=")[2]
+    done = subprocess.run(
+        [sys.executable, str(HOLD_UP / f"{name}.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return json.loads(Path(output, f"{name}.json").read_text())
+
+
+def checkpoint(**changes: object) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "state_dict": {"weight": torch.randn(4, 3, generator=generator), "steps": torch.tensor(3)},
+        "optimizer_states": [{"state": {0: {"momentum": torch.ones(4, 3)}}}],
+        "random_states": [{"cpu": torch.arange(9, dtype=torch.uint8)}],
+        "callbacks": {"folder": "here"},
+        "epoch": 1,
+        "global_step": 3,
+    } | changes
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 20])
+def test_strikes_take_turns_and_come_in_order(count: int) -> None:
+    strikes = draw_strikes(count, 400, random.Random(count))
+    assert [s.signal for s in strikes] == [SIGNALS[i % 2] for i in range(count)]
+    assert all(strikes[i].phase == strikes[i + 1].phase for i in range(0, count - 1, 2))
+    assert {s.phase for s in strikes} <= set(PHASES)
+    if count >= 8:
+        assert {s.phase for s in strikes} == set(PHASES)
+    steps = [s.step for s in strikes]
+    assert steps == sorted(steps)
+    assert all(i * 400 // count <= step < (i + 1) * 400 / count for i, step in enumerate(steps))
+    assert draw_strikes(count, 400, random.Random(count)) == strikes
+    assert draw_strikes(count, 400, random.Random(count + 1)) != strikes
+
+
+def test_checkpoints_are_compared_bit_for_bit(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.ckpt", tmp_path / "two.ckpt"
+    torch.save(checkpoint(), one)
+
+    def differences(**changes: object) -> list[str]:
+        torch.save(checkpoint(**changes), two)
+        return checkpoint_differences(one, two)
+
+    assert differences(callbacks={"folder": "elsewhere"}) == []
+    assert count_tensors(checkpoint()) == 4
+    weight = checkpoint()["state_dict"]["weight"]
+    nudged = weight.clone()
+    nudged[1, 2] = torch.nextafter(nudged[1, 2], torch.tensor(9.0))
+    for changes, place in (
+        ({"state_dict": {"weight": nudged, "steps": torch.tensor(3)}}, "state_dict.weight"),
+        ({"state_dict": {"weight": weight, "steps": torch.tensor(3.0)}}, "state_dict.steps"),
+        ({"state_dict": {"weight": weight}}, "state_dict"),
+        ({"random_states": []}, "random_states"),
+        ({"optimizer_states": [{"state": {0: {}}}]}, "optimizer_states.0.state.0"),
+        ({"global_step": 4}, "global_step"),
+        ({"epoch": 1.0}, "epoch"),
+    ):
+        (found,) = differences(**changes)
+        assert found.startswith(f"checkpoint.{place}: ")
+
+
+def test_files_that_are_not_whole_are_found(tmp_path: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    torch.save(checkpoint(), tmp_path / "last.ckpt")
+    (tmp_path / "csv/metrics.csv").write_text("step,loss\n1,0.5\n2,\n")
+    (tmp_path / "config.yaml").write_text("model:\n  width: 3\n")
+    (tmp_path / "config.json").write_text('{"a": 1}\n')
+    (tmp_path / ".last.ckpt.partial").write_bytes(b"half")
+    assert files_that_do_not_open(tmp_path) == []
+    assert left_behind(tmp_path) == [".last.ckpt.partial"]
+    for name, broken in {
+        "last.ckpt": (tmp_path / "last.ckpt").read_bytes()[:-4],
+        "csv/metrics.csv": b"step,loss\n1,0.5\n2",
+        "config.yaml": b"model: [",
+        "config.json": b'{"a": ',
+        "model.safetensors": b"",
+        "last.ckpt.tmp": b"",
+    }.items():
+        whole = (tmp_path / name).read_bytes() if (tmp_path / name).exists() else None
+        (tmp_path / name).write_bytes(broken)
+        (found,) = files_that_do_not_open(tmp_path)
+        assert found.startswith(f"{name}: "), found
+        if whole is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for i, pixels in enumerate(np.random.default_rng(0).integers(256, size=(20, 120, 120, 3))):
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_writers_without_room_name_the_file_and_leave_no_half(
+    photographs: Path, tmp_path: Path
+) -> None:
+    for name, (place, write) in writers(tmp_path, photographs).items():
+        with limited(size=100_000):
+            found = write_without_room(tmp_path, place, write)
+        assert found["names_the_file"], (name, found)
+        assert found["leaves_all_as_it_was"], name
+        assert "File too large" in found["error"], name
+        write()  # there is room again
+        whole = contents(place) if place.is_dir() else {place: place.read_bytes()}
+        assert sum(map(len, whole.values())) > 100_000
+        if name in ("checkpoint", "JSON", "exported encoder"):  # which are replaced
+            with limited(size=100_000):
+                found = write_without_room(tmp_path, place, write)
+            assert found["names_the_file"], name
+            assert found["leaves_all_as_it_was"], name
+
+
+def test_no_folder_is_written_over(tmp_path: Path) -> None:
+    assert new_folder(tmp_path / "a" / "b").is_dir()
+    new_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    for taken in (tmp_path / "a", tmp_path / "file"):
+        with pytest.raises(ValueError, match="output: expected a new or an empty folder"):
+            new_folder(taken)
+
+
+def test_what_fails_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="absent"), replacing(tmp_path / "file"):
+        raise KeyError("absent")
+    with (
+        pytest.raises(OSError, match="/file could not be written: No such file"),
+        replacing(tmp_path / "file"),
+    ):
+        pass  # nothing is written
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_is_filled_but_for_some_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 3_000_000
+
+    def usage_of(folder: Path) -> object:
+        taken = sum(path.stat().st_size for path in folder.iterdir())
+        return type("Usage", (), {"free": size - taken})
+
+    monkeypatch.setattr("full_disk.shutil.disk_usage", usage_of)
+    with filled(tmp_path, room=70_000):
+        assert (tmp_path / ".ballast").stat().st_size == size - 70_000
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_lost_image_is_named(name: str, workers: int, tmp_path: Path) -> None:
+    write_digits(tmp_path / "images")
+    images = load_images("folder", tmp_path / "images").pretrain.with_transform(np.array)
+    loader = DataLoader(images, BATCH, num_workers=workers)
+    assert sum(len(labels) for _, labels in loader) == 360
+    DAMAGES[name](tmp_path / "images" / LOST)
+    with pytest.raises(ValueError, match="cannot be read: .+; restore the file") as caught:
+        list(loader)
+    folder = "class3" if name == "folder moved away" else LOST
+    last_line = str(caught.value).splitlines()[-1]
+    assert f"data_dir: {tmp_path / 'images' / folder}" in last_line
+
+
+def test_a_trend_is_found_with_its_interval() -> None:
+    generator = np.random.default_rng(0)
+    seconds = np.sort(generator.uniform(0, 3600, 700))
+    held = 0
+    for _ in range(200):
+        noise = generator.normal(scale=2, size=700)
+        trend = fit_trend(seconds, 100 + 5 * seconds / 3600 + noise)
+        held += trend.low <= 5 <= trend.high
+        assert trend.low < trend.per_hour < trend.high
+    assert 180 <= held <= 198  # 95%
+    line = fit_trend([0, 1800, 3600], [10.0, 15.0, 20.0], blocks=3)
+    assert line.per_hour == pytest.approx(10)
+    assert line.in_percent().per_hour == pytest.approx(100 * 10 / 15)
+    with pytest.raises(ValueError, match="values: expected some in three blocks"):
+        fit_trend([0, 1], [2, 3])
+    with pytest.raises(ValueError, match="got 0"):
+        fit_trend([], [])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells it")
+def test_memory_and_children_of_a_process(tmp_path: Path) -> None:
+    before = usage(os.getpid())
+    ballast = np.ones(50_000_000, np.uint8)
+    with contextlib.ExitStack() as stack:
+        for i in range(20):
+            stack.enter_context(open(tmp_path / str(i), "w"))
+        after = usage(os.getpid())
+    assert after.rss - before.rss == pytest.approx(50, abs=5)
+    assert after.pss - before.pss == pytest.approx(50, abs=5)
+    assert after.files - before.files == 20
+    assert ballast.all()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in children(os.getpid())
+        assert usage(child.pid).rss > 1
+        child.communicate(b"\n")
+    assert child.pid not in children(os.getpid())
+    assert usage(child.pid) is None
+    assert children(child.pid) == []
+
+
+@pytest.mark.slow
+def test_two_interruptions(tmp_path: Path) -> None:
+    found = command("interruptions", f"--output={tmp_path / 'out'}", "--count=2", "--epochs=4")
+    assert [row["signal"] for row in found["interruptions"]] == ["SIGKILL", "SIGTERM"]
+    assert found["interruptions"][0]["exit_status"] == -9
+    assert found["interruptions"][1]["exit_status"] in (-15, 143)
+    assert found["end"]["differences"] == []
+    assert found["end"]["losses"] == 44
+    assert found["end"]["tensors"] > 100
+    for row in found["interruptions"]:
+        assert row["files_that_do_not_open"] == []
+
+
+@pytest.mark.slow
+def test_a_run_without_room_stops_and_goes_on(tmp_path: Path) -> None:
+    found = command("full_disk", f"--output={tmp_path / 'out'}", "--epochs=3")
+    assert found["run"]["exit_status"] == 1
+    last = tmp_path / "out/disk/checkpoints/last.ckpt"
+    assert f"OSError: {last} could not be written: File too large" in found["run"]["error"]
+    assert found["run"]["goes_on_from_step"] in (11, 22)
+    assert found["run"]["files_that_do_not_open"] == []
+    assert found["run"]["left_behind"] == []
+    assert found["differences_at_the_end"] == []
+
+
+@pytest.mark.slow
+def test_a_run_that_loses_an_image_stops_and_goes_on(tmp_path: Path) -> None:
+    images, spare = tmp_path / "images", tmp_path / "spare"
+    for folder in (images, spare):
+        write_digits(folder)
+    arguments = (
+        *SMALL,
+        *("--data.dataset=folder", f"--data.data_dir={images}", f"--data.batch_size={BATCH}"),
+        *("--data.num_workers=2", "--trainer.max_epochs=3"),
+    )
+    found = lose(DAMAGES["deleted"], images, spare, tmp_path / "run", *arguments)
+    assert found["exit_status"] == 1
+    assert f"{images / LOST} cannot be read: No such file or directory" in found["error"]
+    assert found["exit_status_without"] == 1
+    assert "its run had images 360, and this has 359" in found["error_without"]
+    run_through(tmp_path / "peaceful", *arguments)
+    last = Path("checkpoints", "last.ckpt")
+    assert checkpoint_differences(tmp_path / "run" / last, tmp_path / "peaceful" / last) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells it")
+def test_a_run_is_watched(tmp_path: Path) -> None:
+    begun = time.time()
+    found = command("long_run", f"--output={tmp_path / 'out'}", "--minutes=0.5", "--interval=0.5")
+    assert time.time() - begun > 30
+    assert found["exit_status"] == 143
+    samples = found["samples"]
+    assert 30 < len(samples["seconds"]) <= 60
+    assert 100 < min(samples["RSS of the run, MB"]) <= max(samples["RSS of the run, MB"]) < 3000
+    assert {"PSS of worker 0, MB", "PSS of worker 1, MB"} <= samples.keys()
+    assert found["trends"]["images a second"]["mean"] > 0
+    with open(tmp_path / "out/run/csv/version_0/metrics.csv") as file:
+        logged = [row["images_per_second"] for row in csv.DictReader(file)]
+    assert len(found["speed"]["seconds"]) >= len(list(filter(None, logged))) > 3
+    assert Image.open(tmp_path / "out/long_run.png").width > 500
