@@ -29,6 +29,8 @@ def to_rgb(image: Image.Image | Tensor) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255):  # type: ignore[operator]
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if image.mode == "La":
+        image = image.convert("LA")  # the only way that Pillow knows
     return image.convert("RGB")
 
 

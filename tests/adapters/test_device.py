@@ -305,7 +305,7 @@ def test_a_loader_can_pin_a_batch(
     sizes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = recorded(STARTransform(16), [picture(*size) for size in sizes])
-    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *device: tensor.clone())
     pinned = pin_memory(batch)
     assert isinstance(pinned, RecordedImages)
     expected = BatchTransform(STARTransform(16))(batch)
