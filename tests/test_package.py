@@ -5,9 +5,12 @@ import sys
 import tarfile
 import venv
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from test_checkpoint import Authors
 
 import star_head
 
@@ -28,6 +31,42 @@ loss.backward()
 metrics.canonical_correlations(z.invariant, z.equivariant)
 import star_head.adapters.timm, star_head.adapters.lightly
 print(star_head.__version__)
+"""
+
+# What a user of the core does, where nothing is installed but what setup.cfg says it needs.
+CORE_SCRIPT = """
+import importlib.util, sys
+import torch
+from star_head import STAR, STARViews, __file__, __version__, equivariance_metrics, metrics
+from star_head.checkpoint import load_official_checkpoint
+
+assert sys.prefix in __file__, __file__
+for name in ("lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "scipy"):
+    assert importlib.util.find_spec(name) is None, name
+for name in ("lightly", "device", "timm", "lightning"):
+    try:
+        importlib.import_module(f"star_head.adapters.{name}")
+    except ImportError as error:
+        assert 'pip install "star-head[' in str(error), error
+    else:
+        raise AssertionError(name)
+
+head = load_official_checkpoint(sys.argv[1]).head.float()
+images, params = torch.randn(40, 512), torch.rand(40, 11)
+model = STAR(torch.nn.Linear(512, 512), head)
+model(STARViews(images, (images + 1, images - 1), (params, params + 1))).total.backward()
+assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+model.eval()
+z, weights = head(images), head.routing_weights(images)
+assert 0 < metrics.mean_canonical_correlation(z.invariant, z.equivariant) < 1
+assert metrics.expert_usage(weights).sum(dim=1).allclose(torch.ones(2))
+assert 0 < metrics.routing_divergence(weights) < 1
+equivariance_metrics.parameter_r2(images, images + 1, params)
+views = head.predict(z.equivariant, params).view(8, 5, -1)
+scores = equivariance_metrics.retrieval(views, views, params.view(8, 5, -1), torch.ones(11))
+assert scores.mean_reciprocal_rank == 1
+print(__version__)
 """
 
 
@@ -78,6 +117,37 @@ def test_wheel_installs_and_imports_outside_the_repository(dist: Path, tmp_path:
     # A path line alone: the editable install's import hook lies in a .pth file, which is not read.
     (site / "dependencies.pth").write_text(here + "\n")
     printed = run(python, "-c", SCRIPT.format(root=str(ROOT)), cwd=tmp_path)
+    assert printed.strip() == star_head.__version__
+
+
+def needed(*names: str) -> set[str]:
+    """Names of distributions and of all that they need here, extras left out."""
+    found: set[str] = set()
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.add(name)
+            requirements = map(Requirement, distribution(name).requires or ())
+            queue += [r.name for r in requirements if not r.marker or r.marker.evaluate()]
+    return found
+
+
+@pytest.mark.slow
+def test_core_works_beside_torch_einops_and_numpy_alone(dist: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv/bin/python"
+    (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    (wheel,) = dist.glob("*.whl")
+    run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel, cwd=tmp_path)
+    # Linked to what lies here, since torch takes minutes and gigabytes to install again.
+    for name in needed("torch", "einops", "numpy"):
+        for file in distribution(name).files or ():
+            link = site / file.parts[0]
+            if file.parts[0] not in ("..", "__pycache__") and not link.exists():
+                link.symlink_to(distribution(name).locate_file(file.parts[0]))
+    checkpoint = Authors().save(tmp_path / "star.pth")
+    printed = run(python, "-c", CORE_SCRIPT, checkpoint, cwd=tmp_path)
     assert printed.strip() == star_head.__version__
 
 
