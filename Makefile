@@ -1,15 +1,20 @@
 # Everything runs in .venv, which is made and filled on first use.
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.10
 BIN := .venv/bin
 DEMO_ARGS ?=
 
-.PHONY: demo test bench lint types format clean
+.PHONY: demo test oldest bench cost docs lint types format clean
 
 demo: .venv/ready
 	$(BIN)/python examples/quickstart.py $(DEMO_ARGS)
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# With the oldest Python and packages that setup.cfg allows; docs/versions.md says how it went.
+oldest: build/oldest/ready
+	build/oldest/bin/python -m pytest -m "not slow"
 
 # Huge pages for the head's contenders: else page faults of large buffers decide much of the time.
 bench: .venv/ready
@@ -20,6 +25,15 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/episodes.py
 	$(BIN)/python benchmarks/logistic_path.py
+
+# Fills in docs/cost.md; broken off, it goes on where it was.
+cost: .venv/ready
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/cost_head.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/cost_evaluation.py
+	$(BIN)/python benchmarks/cost_report.py
+
+docs: .venv/ready
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -38,4 +52,9 @@ clean:
 .venv/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]"
+	touch $@
+
+build/oldest/ready: setup.cfg pyproject.toml constraints-oldest.txt
+	$(OLDEST_PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[test]"
 	touch $@

@@ -2,7 +2,7 @@
 
 A few workers that make views with PIL starve a fast GPU. Here a worker only decodes an image and
 draws its records (:class:`RecordingTransform`); the views are made from both where the model is
-(:class:`BatchTransform`):
+(:class:`BatchTransform`)::
 
     transform = STARTransform(input_size=96)
     dataset = ImageFolder(root, RecordingTransform(transform))

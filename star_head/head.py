@@ -158,7 +158,7 @@ class STARProjectionHead(nn.Module):
             features: The backbone's features, (B, D).
 
         Returns:
-            (B, 2, E): the invariant task's row, then the equivariant task's; with
+            (B, 2, E), the invariant task's row, then the equivariant task's; with
             ``routing="invariant"`` the first alone, (B, 1, 1).
         """
         return self.experts.routing_weights(features)

@@ -214,8 +214,8 @@ def routing_divergence(weights: Tensor) -> Tensor:
         weights: Routing weights of two tasks, (B, 2, E).
 
     Returns:
-        A scalar in units of log 2, in [0, 1]: 0 where both tasks take the same experts, 1 where
-        they share none.
+        A scalar in units of log 2, in [0, 1], which is 0 where both tasks take the same experts
+        and 1 where they share none.
 
     Raises:
         ValueError: If there are not two tasks.

@@ -13,6 +13,7 @@ import torch
 
 import star_head
 import star_head.adapters
+from star_head import metrics
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -48,3 +49,13 @@ def test_readme_shows_how_lightlys_own_example_changes() -> None:
     assert shown.splitlines() == diff
     assert sum(line.startswith("+") for line in diff) <= 12
     assert sum(line.startswith("-") for line in diff) <= 12
+
+
+def test_reference_names_all_that_is_public() -> None:
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs/api").glob("*.rst"))
+    documented = re.findall(r"auto(?:class|function):: (\S+)", pages)
+    assert sorted(star_head.__all__ + metrics.__all__) == sorted(
+        name for name in documented if name in star_head.__all__ or name in metrics.__all__
+    )
+    adapters = {f"star_head.adapters.{file.stem}" for file in ROOT.glob("adapters/[a-z]*.py")}
+    assert adapters == set(re.findall(r"automodule:: (star_head\.adapters\.\S+)", pages))

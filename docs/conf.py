@@ -1,0 +1,74 @@
+"""How Sphinx builds the site that ``make docs`` writes to ``build/docs``."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
+import star_head
+
+project = "star-head"
+author = "The star-head developers"
+version = release = star_head.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+highlight_language = "none"
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
+# A role in a docstring that leads nowhere is a warning; other libraries' pages are not linked.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r"(collections|os|PIL|torch)\..+")]
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = ["Shape"]
+
+html_theme = "furo"
+pygments_style = "default"
+pygments_dark_style = "monokai"
+html_title = f"star-head {release}"
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+
+
+def rebase_links(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
+    """Let a file of the repository's root, included here, link to what its links mean there."""
+
+    def rebase(link: re.Match[str]) -> str:
+        text, target = link.groups()
+        if target.startswith("docs/"):
+            return f"[{text}]({target.removeprefix('docs/')})"
+        if target == "CHANGELOG.md":
+            return f"[{text}](changelog.md)"
+        # A file is copied into the site; a folder cannot be.
+        return text if Path(app.srcdir, "..", target).is_dir() else f"[{text}](../{target})"
+
+    if path.parent == Path(".."):
+        content[0] = re.sub(r"\[([^]]+)\]\((?!\w+:|#)([^)]+)\)", rebase, content[0])
+
+
+def visit_math(writer: Any, node: nodes.math | nodes.math_block) -> None:
+    """Write a formula as MathML, which browsers show without a script."""
+    as_block = isinstance(node, nodes.math_block)
+    formula = tex2mathml(node.astext(), as_block=as_block)
+    writer.body.append(f"<p>{formula}</p>" if as_block else formula)
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the two functions above."""
+    app.connect("include-read", rebase_links)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
