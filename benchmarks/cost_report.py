@@ -2,13 +2,11 @@
 
     python benchmarks/cost_report.py
 
-Reads what cost_head.py and cost_evaluation.py wrote. What stands in the page between the markers
-"<!-- cost: NAME -->" and "<!-- end -->" is replaced; all else stays.
+Reads what cost_head.py and cost_evaluation.py wrote.
 """
 
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,7 @@ from cost_plots import MIB, SHARES, along, draw_evaluation, draw_head, draw_shar
 from cost_points import read_points
 from cost_predict import FAST, GPUS, SLOW, backbone_step, seconds
 from cost_predict import head_step as count_head
-from whole_files import replacing
+from page_blocks import fill_page, table
 
 # Backbone, side, experts and batch on each GPU, numbers of GPUs.
 PREDICTED = (
@@ -53,43 +51,16 @@ def main(folder: Path = Path("runs/cost"), page: Path = Path("docs/cost.md")) ->
     """
     head, evaluation = (read_points(folder / f"{name}.json") for name in ("head", "evaluation"))
     blocks = {
-        "machine": describe(head["machine"]),
-        "head": head_tables(head["points"]),
-        "backbones": backbone_tables(head["points"]),
-        "evaluation": evaluation_tables(evaluation["points"]),
-        "prediction": prediction_table(),
+        "cost: machine": describe(head["machine"]),
+        "cost: head": head_tables(head["points"]),
+        "cost: backbones": backbone_tables(head["points"]),
+        "cost: evaluation": evaluation_tables(evaluation["points"]),
+        "cost: prediction": prediction_table(),
     }
-    text = page.read_text()
-    for name, lines in blocks.items():
-        block = "\n".join(lines)
-        print(f"{block}\n")
-        text = fill(text, name, block)
     draw_head(head["points"], page.with_name("cost_head.png"))
     draw_shares(head_shares(head["points"]), page.with_name("cost_backbones.png"))
     draw_evaluation(evaluation["points"], page.with_name("cost_evaluation.png"))
-    with replacing(page) as scratch:
-        scratch.write_text(text)
-
-
-def fill(text: str, name: str, block: str) -> str:
-    """Replace what stands between a name's markers.
-
-    Raises:
-        ValueError: If they are not there once.
-    """
-    marker = f"<!-- cost: {name} -->"
-    pattern = re.compile(rf"{re.escape(marker)}\n.*?<!-- end -->", re.DOTALL)
-    filled, count = pattern.subn(lambda _: f"{marker}\n{block}\n<!-- end -->", text)
-    if count != 1:
-        raise ValueError(f"page: expected one block from {marker} to <!-- end -->, got {count}")
-    return filled
-
-
-def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]:
-    """Lines of a Markdown table."""
-    names = list(header)
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (names, *rows)]
-    return [lines[0], "|" + "---|" * len(names), *lines[1:], ""]
+    fill_page(page, blocks)
 
 
 def describe(machine: Mapping[str, Any]) -> list[str]:

@@ -132,6 +132,7 @@ def evaluate(
     *,
     cache: Path = Path("runs/features"),
     half: bool = False,
+    num_workers: int = 2,
 ) -> Found:
     """Choose the penalty on the validation part, fit both parts, and measure on the test images.
 
@@ -142,12 +143,14 @@ def evaluate(
         data: The data set.
         cache: Folder for the features.
         half: Keep features in half precision.
+        num_workers: Processes that read images.
 
     Raises:
         ValueError: If features are not finite, or the same for all training images.
     """
     train, test = (
-        extract(encoder, images, cache=cache, half=half) for images in (data.train, data.test)
+        extract(encoder, images, cache=cache, half=half, num_workers=num_workers)
+        for images in (data.train, data.test)
     )
     device = next(encoder.backbone.parameters()).device
     count, classes = data.train_count, data.num_classes

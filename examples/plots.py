@@ -65,7 +65,18 @@ def draw_routing(weights: Tensor, path: Path) -> None:
         weights: Routing weights, (B, 2, E).
         path: Of the PNG file.
     """
-    usage, spread = expert_usage(weights), weights.std(dim=0)
+    draw_usage(expert_usage(weights), weights.std(dim=0), routing_divergence(weights).item(), path)
+
+
+def draw_usage(usage: Tensor, spread: Tensor, divergence: float, path: Path) -> None:
+    """As :func:`draw_routing`, from what the weights come down to.
+
+    Args:
+        usage: Mean weight of each expert for each task, (2, E).
+        spread: Its standard deviation over samples, (2, E).
+        divergence: Of the two tasks' routings.
+        path: Of the PNG file.
+    """
     order = (usage[1] - usage[0]).argsort()
     experts = range(len(order))
     figure, axis = plt.subplots(
@@ -93,7 +104,7 @@ def draw_routing(weights: Tensor, path: Path) -> None:
     )
     axis.set_ylabel("routing weight (mean, std over images)")
     axis.set_title(
-        f"Divergence of the two tasks' routings: {routing_divergence(weights):.2f} (0 to 1)",
+        f"Divergence of the two tasks' routings: {divergence:.2f} (0 to 1)",
         fontsize=10,
     )
     axis.margins(y=0.25)

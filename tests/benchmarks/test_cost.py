@@ -19,6 +19,7 @@ import cost_fit
 import cost_head
 import cost_predict
 import cost_report
+import page_blocks
 from cost_counts import Sizes, Work, head_step
 from cost_points import Points, peak_bytes, time_runs
 
@@ -204,7 +205,7 @@ def test_the_page_is_filled_in(
 
 def test_a_page_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^page: expected one block from <!-- cost: head -->"):
-        cost_report.fill("# Cost\n", "head", "|")
+        page_blocks.fill("# Cost\n", "cost: head", "|")
 
 
 def test_a_folder_without_points_is_refused(tmp_path: Path) -> None:

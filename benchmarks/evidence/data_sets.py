@@ -1,0 +1,106 @@
+"""Two real data sets as folders of images, made from packages of Debian that need no download.
+
+``fashion-mnist``: the first images of Zalando's Fashion-MNIST, 28 pixels, grey; of the package
+dataset-fashion-mnist. ``openclipart``: drawings in colour, of the package openclipart-png, each
+set on white and fitted into a square of 48 pixels; of its 22 folders those are taken as classes
+that hold enough drawings. Files of more than a megapixel, one in fifty, are left out.
+"""
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from image_data import load_images
+from image_folder import find_images, subfolders
+from PIL import Image, ImageOps
+
+DataName = Literal["fashion-mnist", "openclipart"]
+DATA_SETS: tuple[DataName, ...] = get_args(DataName)
+
+_SOURCES: dict[DataName, Path] = {
+    "fashion-mnist": Path("/usr/share/datasets/fashion-mnist"),
+    "openclipart": Path("/usr/share/openclipart/png"),
+}
+_FASHION_IMAGES = {"train": 5000, "val": 2000}
+_DRAWING_SIDE = 48
+# Of a class: fewer are not taken, and of more an evenly spread part.
+_LEAST_DRAWINGS, _MOST_DRAWINGS = 300, 600
+_MOST_PIXELS = 1_000_000
+
+
+def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
+    """Write train/CLASS/*.png and val/CLASS/*.png, unless they are there.
+
+    Args:
+        name: Of the data set.
+        folder: Where its folder goes.
+        source: Where the package's files are, if elsewhere than Debian puts them.
+
+    Returns:
+        The data set's folder.
+
+    Raises:
+        ValueError: If the files are not there.
+    """
+    place = folder / name
+    if place.is_dir():
+        return place
+    source = _SOURCES[name] if source is None else source
+    if not source.is_dir():
+        raise ValueError(
+            f"source: expected a folder with {name}, got {source}; on Debian, "
+            f"apt-get install dataset-fashion-mnist openclipart-png"
+        )
+    scratch = place.with_name(f".{name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    (_write_fashion if name == "fashion-mnist" else _write_drawings)(source, scratch)
+    scratch.rename(place)
+    return place
+
+
+def _write_fashion(source: Path, folder: Path) -> None:
+    splits = load_images("fashion-mnist", source)
+    for part, images in (("train", splits.train), ("val", splits.test)):
+        assert images is not None
+        for index in range(_FASHION_IMAGES[part]):
+            image, label = images[index]
+            _save(image, folder / part / str(label) / f"{index:05}.png")
+
+
+def _write_drawings(source: Path, folder: Path) -> None:
+    """Every fifth drawing of a class is held out."""
+    for name in subfolders(source):
+        paths = [path for path in find_images(source / name) if _is_moderate(path)]
+        if len(paths) < _LEAST_DRAWINGS:
+            continue
+        count = min(len(paths), _MOST_DRAWINGS)
+        for index, which in enumerate(np.linspace(0, len(paths) - 1, count).astype(int)):
+            part = "val" if index % 5 == 0 else "train"
+            drawing = on_white(paths[which], _DRAWING_SIDE)
+            _save(drawing, folder / part / name / f"{index:05}.png")
+
+
+def on_white(path: Path, side: int) -> Image.Image:
+    """A drawing on white, in a square; dropping its transparency would show hidden colours."""
+    with Image.open(path) as image:
+        drawing = image.convert("RGBA")
+    white = Image.new("RGBA", drawing.size, "white")
+    rgb = Image.alpha_composite(white, drawing).convert("RGB")
+    return ImageOps.pad(rgb, (side, side), color="white")
+
+
+def _is_moderate(path: Path) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                return image.width * image.height <= _MOST_PIXELS
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return False
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)

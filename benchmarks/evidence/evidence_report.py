@@ -1,0 +1,147 @@
+"""Draw what the runs gave and write the tables of docs/evidence.md.
+
+    python benchmarks/evidence/evidence_report.py
+
+Reads what collect.py wrote; what is in the page was made from results/ beside this file.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+import torch
+from command_line import run
+from evidence_plots import draw_experts, draw_redundancy
+from methods import METHODS
+from page_blocks import fill_page, table
+from plots import draw_usage
+from results import (
+    CORRELATION,
+    ELSEWHERE,
+    LINEAR,
+    MEASURES,
+    NEAREST,
+    R2_COLOUR,
+    R2_GEOMETRY,
+    RANK,
+    Budget,
+    Measure,
+    read_budgets,
+    spread,
+)
+
+RESULTS = Path(__file__).with_name("results")
+
+# What the paper's tables and figures say of two methods: a measure of the first is above the
+# second's (+1) or below it (-1). Its accuracies are on data that was not trained on.
+ORDERINGS: tuple[tuple[str, str, Measure, int], ...] = (
+    ("separate", "simclr", ELSEWHERE, 1),
+    ("mmoe16", "simclr", ELSEWHERE, 1),
+    ("mmoe16", "separate", ELSEWHERE, 1),
+    ("mmoe16", "mmoe2", ELSEWHERE, 1),
+    ("mmoe16", "mmoe2", CORRELATION, -1),
+)
+# What it gives no figures for.
+QUESTIONS: tuple[tuple[str, str, Measure, int], ...] = (
+    ("separate", "simclr", LINEAR, 1),
+    ("mmoe16", "simclr", LINEAR, 1),
+    ("mmoe16", "simclr", NEAREST, 1),
+    ("mmoe16", "separate", LINEAR, 1),
+    ("mmoe16", "separate", CORRELATION, -1),
+    ("mmoe16", "separate", RANK, 1),
+    ("mmoe16", "simclr", R2_GEOMETRY, 1),
+    ("mmoe16", "simclr", R2_COLOUR, 1),
+    ("shared", "separate", LINEAR, 1),
+    ("shared", "separate", ELSEWHERE, 1),
+)
+SUMMARY = (LINEAR, ELSEWHERE, CORRELATION, RANK)
+
+
+def main(
+    folder: Path = RESULTS,
+    page: Path = Path("docs/evidence.md"),
+    readme: Path = Path("README.md"),
+) -> None:
+    """Draw pictures beside the page, fill in its tables and print them.
+
+    Args:
+        folder: Of the runs' JSON files.
+        page: The Markdown file.
+        readme: That with the summary.
+    """
+    budgets = read_budgets(folder)
+    whole = [budget for budget in budgets if budget.runs.keys() == METHODS.keys()]
+    if not whole:
+        raise ValueError(f"folder: expected a run of each of {list(METHODS)} in {folder}")
+    draw_redundancy(whole, page.with_name("evidence_redundancy.png"))
+    draw_experts(whole, page.with_name("evidence_experts.png"))
+    draw_one_usage(whole[-1], page.with_name("evidence_usage.png"))
+    fill_page(
+        page,
+        {
+            "evidence: runs": [line for b in budgets for line in runs_table(b, MEASURES)],
+            "evidence: orderings": orderings_table(budgets, ORDERINGS),
+            "evidence: questions": orderings_table(budgets, QUESTIONS),
+        },
+    )
+    summary = [line for budget in whole for line in runs_table(budget, SUMMARY)]
+    fill_page(readme, {"evidence: summary": summary})
+
+
+def runs_table(budget: Budget, measures: Sequence[Measure]) -> Iterator[str]:
+    """Measures of all methods, over seeds."""
+    runs = [run for of_seed in budget.runs.values() for run in of_seed.values()]
+    untrained = spread((100 * run["1-NN untrained"] for run in runs), 1)
+    chances = (
+        f"{measure.title} {spread(found, measure.digits)}"
+        for measure in measures
+        if measure.chance is not None
+        and (found := [c for r in runs if (c := measure.chance(r)) is not None])
+    )
+    seeds = ", ".join(map(str, budget.seeds))
+    yield f"**Trained on {budget.title}**, seeds {seeds}:"
+    yield ""
+    rows = (
+        [METHODS[name].title, *(spread(budget.values(name, m), m.digits) for m in measures)]
+        for name in budget.runs
+    )
+    yield from table(["", *(measure.title for measure in measures)], rows)
+    yield f"1-NN untrained {untrained}. By chance: {'; '.join(chances)}."
+    yield ""
+
+
+def orderings_table(
+    budgets: Sequence[Budget], orderings: Sequence[tuple[str, str, Measure, int]]
+) -> list[str]:
+    """In how many seeds each holds, and by how much."""
+    rows = []
+    for first, second, measure, sign in orderings:
+        relation = "above" if sign > 0 else "below"
+        row = [f"{METHODS[first].title} {relation} {METHODS[second].title}", measure.title]
+        for budget in budgets:
+            both = {first, second} <= budget.runs.keys()
+            found = budget.differences(first, second, measure) if both else []
+            row.append(_verdict(found, sign, measure.digits))
+        rows.append(row)
+    return table(["", "measure", *(budget.title for budget in budgets)], rows)
+
+
+def _verdict(differences: Sequence[float], sign: int, digits: int) -> str:
+    if not differences:
+        return "-"
+    held = sum(sign * difference > 0 for difference in differences)
+    return f"{held} of {len(differences)} ({mean(differences):+.{digits}f})"
+
+
+def draw_one_usage(budget: Budget, path: Path) -> None:
+    """Draw the routing of the first seed's run with 16 experts."""
+    routing = budget.runs["mmoe16"][budget.seeds[0]]["routing"]
+    usage, deviation = (torch.tensor(routing[key]) for key in ("usage", "spread"))
+    draw_usage(usage, deviation, routing["divergence"], path)
+
+
+if __name__ == "__main__":
+    run(main)

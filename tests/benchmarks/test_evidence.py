@@ -1,0 +1,242 @@
+"""The evidence's data, runs and tables, small."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "evidence"))
+
+import collect
+import data_sets
+import evidence_report
+from methods import METHODS
+from results import (
+    COLOUR,
+    CORRELATION,
+    ELSEWHERE,
+    GEOMETRY,
+    LINEAR,
+    R2_COLOUR,
+    R2_GEOMETRY,
+    RANK,
+    read_budgets,
+    spread,
+)
+
+from star_head import Parameter
+
+PAGE = Path(__file__).parents[2] / "docs/evidence.md"
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_a_drawing_stands_on_white_in_a_square(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 20, 4), np.uint8)
+    pixels[..., 0] = 255  # red everywhere, of which only the middle can be seen
+    pixels[10:30, 5:15, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "drawing.png")
+    found = np.asarray(data_sets.on_white(tmp_path / "drawing.png", 40))
+    assert found.shape == (40, 40, 3)
+    assert (found[20, 20] == (255, 0, 0)).all()
+    for row, column in ((0, 0), (39, 39), (20, 2), (2, 20), (20, 12)):
+        assert (found[row, column] == 255).all()
+    assert (found[..., 0] == 255).all()
+
+
+def draw_packages(folder: Path) -> dict[str, Path]:
+    """Folders as Debian's packages have them, with few images."""
+    rng = np.random.default_rng(0)
+    fashion, drawings = folder / "fashion", folder / "drawings"
+    fashion.mkdir()
+    for part, count in (("train", 60), ("t10k", 40)):
+        labels = np.arange(count, dtype=np.uint8) % 3
+        images = rng.integers(0, 80, (count, 28, 28), dtype=np.uint8) + 60 * labels[:, None, None]
+        for kind, header, content in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
+            data = bytes(header) + content.astype(np.uint8).tobytes()
+            (fashion / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(data))
+    for number, (name, count) in enumerate({"animals": 50, "food": 70, "logos": 5}.items()):
+        (drawings / name / "deeper").mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 255, (20 + index % 7, 24, 3), dtype=np.uint8)
+            pixels[..., number] //= 4
+            place = drawings / name / ("deeper" if index % 2 else "")
+            Image.fromarray(pixels).save(place / f"{index:03}.png")
+    Image.new("L", (1001, 1000)).save(drawings / "animals" / "large.png")
+    return {"fashion-mnist": fashion, "openclipart": drawings}
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_sets, "_SOURCES", draw_packages(tmp_path))
+    monkeypatch.setattr(data_sets, "_FASHION_IMAGES", {"train": 60, "val": 30})
+    monkeypatch.setattr(data_sets, "_LEAST_DRAWINGS", 50)
+    monkeypatch.setattr(data_sets, "_MOST_DRAWINGS", 60)
+
+
+def counts(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): len(list(path.iterdir())) for path in folder.glob("*/*")}
+
+
+@pytest.mark.usefixtures("packages")
+def test_data_sets_become_folders_of_classes(tmp_path: Path) -> None:
+    fashion = data_sets.prepare("fashion-mnist", tmp_path / "data")
+    assert counts(fashion) == {f"train/{c}": 20 for c in "012"} | {f"val/{c}": 10 for c in "012"}
+    pixels = {c: np.asarray(Image.open(fashion / f"val/{c}/0000{c}.png")).mean() for c in "012"}
+    assert pixels["0"] < pixels["1"] < pixels["2"]
+    drawings = data_sets.prepare("openclipart", tmp_path / "data")
+    assert counts(drawings) == {
+        "train/animals": 40,
+        "val/animals": 10,
+        "train/food": 48,
+        "val/food": 12,
+    }
+    assert {Image.open(p).size for p in drawings.glob("*/*/*.png")} == {(48, 48)}
+    (drawings / "val/food/00000.png").unlink()
+    assert data_sets.prepare("openclipart", tmp_path / "data") == drawings
+    assert counts(drawings)["val/food"] == 11  # what is there is not made anew
+    with pytest.raises(ValueError, match=r"^source: expected a folder with openclipart, got .*apt"):
+        data_sets.prepare("openclipart", tmp_path / "elsewhere", tmp_path / "nothing")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("packages")
+def test_runs_are_trained_and_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("measures.IMAGES", 10)
+    results, output = tmp_path / "results", tmp_path / "out"
+    for dataset in data_sets.DATA_SETS:
+        data_sets.prepare(dataset, output / "data")
+    for method in ("simclr", "mmoe2"):
+        monkeypatch.setattr(
+            collect, "SETTINGS", (*collect.SETTINGS, "--data.batch_size=16", "--data.num_workers=0")
+        )
+        collect.do(collect.Task("openclipart", method, 3, 2), output, results)
+    (budget,) = read_budgets(results)
+    assert (budget.dataset, budget.epochs, budget.seeds) == ("openclipart", 2, [3])
+    simclr, star = (budget.runs[name][3] for name in ("simclr", "mmoe2"))
+    assert simclr["canonical correlation"] is simclr["equivariance"] is simclr["routing"] is None
+    assert star["canonical correlation"] is None  # of fewer images than dimensions
+    assert np.allclose(np.sum(star["routing"]["usage"], axis=1), 1)
+    for run in (simclr, star):
+        assert set(run["R^2"]) == {parameter.label for parameter in Parameter}
+        assert 0.3 < run["linear"] <= 1
+        assert 0 < run["linear elsewhere"]["fashion-mnist"] <= 1
+        assert run["processor seconds an epoch"] > 0
+    assert 0.1 < star["equivariance"]["measured"]["mean_reciprocal_rank"] < 1
+    assert star["parameters"] > simclr["parameters"]
+
+    # What has its file is not done again.
+    monkeypatch.setattr(collect, "do", None)
+    collect.main(
+        datasets=["openclipart"],
+        methods=["simclr", "mmoe2"],
+        seeds=[3],
+        epochs=2,
+        output=output,
+        results=results,
+    )
+    with pytest.raises(ValueError, match=r"^methods: expected some of .* got \['byol'\]"):
+        collect.main(methods=["byol"], output=output, results=results)
+
+
+def test_a_training_that_fails_is_named(tmp_path: Path) -> None:
+    task = collect.Task("openclipart", "mmoe2", 0, 1)
+    with pytest.raises(RuntimeError, match=r"^openclipart_mmoe2_1_0 ended with \d+; see .*\.log"):
+        collect.train(task, tmp_path / task.name, tmp_path / "nothing")
+    assert "data_dir: expected a folder" in (tmp_path / f"{task.name}.log").read_text()
+
+
+def made_up_run(method: str, seed: int, level: float) -> dict:
+    both = METHODS[method].routing != "invariant"
+    scores = {"mean_reciprocal_rank": level, "prediction_retrieval_error": 4 - level}
+    chance = {"mean_reciprocal_rank": 0.18, "prediction_retrieval_error": 4.3}
+    usage = [[1 / METHODS[method].num_experts] * METHODS[method].num_experts] * 2
+    return {
+        "dataset": "openclipart",
+        "method": method,
+        "seed": seed,
+        "epochs": 6,
+        "1-NN untrained": 0.4,
+        "1-NN": level,
+        "linear": level,
+        "linear elsewhere": {"fashion-mnist": level / 2},
+        "processor seconds an epoch": 10.0,
+        "canonical correlation": {"measured": 1 - level, "by chance": 0.2} if both else None,
+        "equivariance": {"measured": scores, "by chance": chance} if both else None,
+        "R^2": {p.label: 0.1 * p for p in Parameter} | {"hue": None},
+        "routing": {"usage": usage, "spread": usage, "divergence": 0.3},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for place, method in enumerate(METHODS):
+        for seed in (0, 1, 2):
+            run = made_up_run(method, seed, 0.5 + 0.02 * place + 0.015 * seed * (-1) ** place)
+            (tmp_path / f"{method}_{seed}.json").write_text(json.dumps(run))
+    return tmp_path
+
+
+def test_measures_over_seeds(folder: Path) -> None:
+    (budget,) = read_budgets(folder)
+    assert list(budget.runs) == list(METHODS)
+    assert budget.values("simclr", LINEAR) == pytest.approx([50.0, 51.5, 53.0])
+    assert budget.values("simclr", CORRELATION) == budget.values("simclr", RANK) == []
+    assert budget.values("separate", ELSEWHERE) == pytest.approx([26.0, 25.25, 24.5])
+    assert budget.differences("separate", "simclr", LINEAR) == pytest.approx([2.0, -1.0, -4.0])
+    assert budget.differences("separate", "simclr", RANK) == []
+    (run, *_) = budget.runs["simclr"].values()
+    assert R2_GEOMETRY.of(run) == pytest.approx(mean(run["R^2"][name] for name in GEOMETRY))
+    left = [run["R^2"][name] for name in COLOUR if name != "hue"]
+    assert R2_COLOUR.of(run) == pytest.approx(mean(left))
+    assert {*GEOMETRY, *COLOUR, "blur sigma"} == {parameter.label for parameter in Parameter}
+    assert spread([1.0, 2.0, 4.0], 2) == f"{7 / 3:.2f} ± {stdev([1, 2, 4]):.2f}"
+    assert (spread([1.0], 1), spread([], 1)) == ("1.0", "-")
+
+
+def test_the_page_is_filled_from_the_runs(folder: Path, tmp_path: Path) -> None:
+    page, readme = (tmp_path / "page" / file.name for file in (PAGE, README))
+    page.parent.mkdir()
+    page.write_text(PAGE.read_text())
+    readme.write_text(README.read_text())
+    evidence_report.main(folder, page, readme)
+    once = page.read_text(), readme.read_text()
+    assert "**Trained on openclipart, 6 epochs**, seeds 0, 1, 2:" in once[0]
+    assert "| SimCLR | 51.5 ± 1.5 |" in once[0]
+    assert "| separate heads above SimCLR | linear, % | 1 of 3 (-1.0) |" in once[0]
+    assert (
+        "| STAR-MMoE, 16 experts below separate heads | canonical correlation | 3 of 3 (" in once[0]
+    )
+    assert "| SimCLR | 51.5 ± 1.5 | 25.8 ± 0.8 | - | - |" in once[1]
+    for name in ("redundancy", "experts", "usage"):
+        with Image.open(page.with_name(f"evidence_{name}.png")) as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
+    evidence_report.main(folder, page, readme)
+    assert (page.read_text(), readme.read_text()) == once
+
+
+def test_reports_want_all_methods(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^folder: expected results of collect.py"):
+        evidence_report.main(tmp_path / "nothing")
+    for path in folder.glob("mmoe16_*.json"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"^folder: expected a run of each of .*'mmoe16'"):
+        evidence_report.main(folder)
+
+
+def test_the_pages_tell_what_their_results_say(tmp_path: Path) -> None:
+    """Those in the repository: nobody has written into their tables, or forgotten to."""
+    page, readme = tmp_path / PAGE.name, tmp_path / README.name
+    page.write_text(PAGE.read_text())
+    readme.write_text(README.read_text())
+    evidence_report.main(page=page, readme=readme)
+    assert page.read_text() == PAGE.read_text()
+    assert readme.read_text() == README.read_text()
