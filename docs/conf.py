@@ -64,6 +64,8 @@ def visit_math(writer: Any, node: nodes.math | nodes.math_block) -> None:
     """Write a formula as MathML, which browsers show without a script."""
     as_block = isinstance(node, nodes.math_block)
     formula = tex2mathml(node.astext(), as_block=as_block)
+    # Without a mathematical font, a browser prints what is marked as an accent into its letter.
+    formula = formula.replace(' accent="true"', "")
     writer.body.append(f"<p>{formula}</p>" if as_block else formula)
     raise nodes.SkipNode
 
