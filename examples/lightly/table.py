@@ -2,7 +2,7 @@
 
     python examples/lightly/byol.py
     python examples/lightly/byol.py --routing invariant
-    python examples/lightly/table.py runs/lightly
+    python examples/lightly/table.py
 
 A row needs a run with STAR and one without, of the same budget and seed.
 """
