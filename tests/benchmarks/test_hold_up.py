@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "hold_up"))
 from full_disk import contents, filled, limited, write_without_room, writers
 from image_data import load_images
 from interruptions import PHASES, SIGNALS, draw_strikes
+from long_run import DIGITS
 from lost_files import BATCH, DAMAGES, LOST, lose, write_digits
 from process_memory import children, usage
 from run_files import (
@@ -238,7 +239,12 @@ def test_memory_and_children_of_a_process(tmp_path: Path) -> None:
     assert after.pss - before.pss == pytest.approx(50, abs=5)
     assert after.files - before.files == 20
     assert ballast.all()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    code = "print('ready', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"  # a process is smaller before Python runs
         assert child.pid in children(os.getpid())
         assert usage(child.pid).rss > 1
         child.communicate(b"\n")
@@ -296,7 +302,9 @@ def test_a_run_that_loses_an_image_stops_and_goes_on(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells it")
 def test_a_run_is_watched(tmp_path: Path) -> None:
     begun = time.time()
-    found = command("long_run", f"--output={tmp_path / 'out'}", "--minutes=0.5", "--interval=0.5")
+    settings = (f"--output={tmp_path / 'out'}", "--minutes=0.5", "--interval=0.5")
+    # Every step is logged: beside other work, half a minute may hold few of them.
+    found = command("long_run", *settings, f"--arguments={DIGITS} --trainer.log_every_n_steps=1")
     assert time.time() - begun > 30
     assert found["exit_status"] == 143
     samples = found["samples"]
