@@ -326,7 +326,7 @@ def test_unreadable_images(tmp_path: Path, cached: bool) -> None:
     for name in ("a/05.png", "b/12.png"):
         (root / name).write_bytes(b"")
     if not cached:
-        with pytest.raises(ValueError, match="05.png cannot be read: the file is empty; skip_unr"):
+        with pytest.raises(ValueError, match="05.png cannot be read: the file is empty; restore"):
             load_images("folder", root).pretrain[5]
     with pytest.warns(UserWarning, match=r"2 of 20 images cannot be read .*05.png \(the file is"):
         splits = load_images("folder", root, skip_unreadable=True, cache=cache)
