@@ -105,14 +105,19 @@ def test_sdist_builds_what_the_wheel_holds(dist: Path) -> None:
     assert {"setup.cfg", "LICENSE", "star_head/py.typed", "adapters/timm.py"} <= names
 
 
+def install_wheel(dist: Path, folder: Path) -> tuple[Path, Path]:
+    """An environment with nothing but the wheel in it: its Python and its site-packages."""
+    venv.create(folder / "venv", with_pip=False)
+    (site,) = (folder / "venv/lib").glob("python*/site-packages")
+    (wheel,) = dist.glob("*.whl")
+    run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel, cwd=folder)
+    return folder / "venv/bin/python", site
+
+
 @pytest.mark.slow
 def test_wheel_installs_and_imports_outside_the_repository(dist: Path, tmp_path: Path) -> None:
     # Dependencies come from this environment; star_head only from the wheel.
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv/bin/python"
-    (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
-    (wheel,) = dist.glob("*.whl")
-    run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel, cwd=tmp_path)
+    python, site = install_wheel(dist, tmp_path)
     here = next(p for p in sys.path if p.endswith("site-packages"))
     # A path line alone: the editable install's import hook lies in a .pth file, which is not read.
     (site / "dependencies.pth").write_text(here + "\n")
@@ -135,11 +140,7 @@ def needed(*names: str) -> set[str]:
 
 @pytest.mark.slow
 def test_core_works_beside_torch_einops_and_numpy_alone(dist: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv/bin/python"
-    (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
-    (wheel,) = dist.glob("*.whl")
-    run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel, cwd=tmp_path)
+    python, site = install_wheel(dist, tmp_path)
     # Linked to what lies here, since torch takes minutes and gigabytes to install again.
     for name in needed("torch", "einops", "numpy"):
         for file in distribution(name).files or ():

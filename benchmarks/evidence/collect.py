@@ -70,9 +70,9 @@ class Task(NamedTuple):
 
 
 def main(
-    datasets: list[DataName] = list(DATA_SETS),  # noqa: B006 - never written to
-    methods: list[str] = list(METHODS),  # noqa: B006
-    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    datasets: tuple[DataName, ...] = DATA_SETS,
+    methods: tuple[str, ...] = tuple(METHODS),
+    seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int | None = None,
     jobs: int = 2,
     output: Path = Path("runs/evidence"),
