@@ -2,14 +2,7 @@
 
 A few workers that make views with PIL starve a fast GPU. Here a worker only decodes an image and
 draws its records (:class:`RecordingTransform`); the views are made from both where the model is
-(:class:`BatchTransform`)::
-
-    transform = STARTransform(input_size=96)
-    dataset = ImageFolder(root, RecordingTransform(transform))
-    loader = DataLoader(dataset, batch_size=256, collate_fn=collate, num_workers=8, pin_memory=True)
-    batch_transform = BatchTransform(transform).to(device)
-    for recorded, labels in loader:
-        views = batch_transform(recorded.to(device, non_blocking=True))
+(:class:`BatchTransform`). docs/views.md shows the loop.
 
 Written in plain batched PyTorch: torchvision's operations take one factor and one crop for a whole
 batch, and kornia's differ from PIL's in brightness and contrast, have one order a batch and do not
@@ -27,7 +20,7 @@ from torch.utils.data import default_collate
 
 from star_head.augmentation import ColorOperation, Parameter, STARViews
 
-from ._checks import check_images, check_records
+from ._batch_checks import check_images, check_records
 from ._color import COLOR_OPERATIONS, hue_steps, luma, schedule
 from ._resample import resize
 
@@ -140,8 +133,9 @@ class BatchTransform(nn.Module):
     """Makes the views that ``transform`` makes with PIL, in batches and where the images are.
 
     One record means one view, whichever makes it. As in PIL, pixels are whole numbers after each
-    operation, for agreement: a view of 96 pixels is off PIL's by 0.01 of 255 levels on average, one
-    of 224 by 0.04, and without that rounding by 1.1, for at most a fifth less time. Single pixels
+    operation, for agreement: a pixel differs from PIL's by 0.01 of a level, of 255, on average at
+    96 pixels and by 0.04 at 224; without that rounding it would by 1.1, for at most a fifth less
+    time. Single pixels
     are off by more (of 224 pixels, 2 in 100 at all, at most 22 levels): Pillow resizes some crops
     along the other axis first, and the next step of a hue can be another colour.
 

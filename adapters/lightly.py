@@ -12,6 +12,7 @@ from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews
 from star_head.head import STAREmbeddings, STARProjectionHead
 
 from ._blur import GaussianBlur
+from ._checks import check_normalize
 
 try:
     from lightly.transforms.utils import IMAGENET_NORMALIZE
@@ -146,9 +147,8 @@ class STARViewTransform:
         self.hf_prob = hf_prob
         self.blur = blur
         self._blur = GaussianBlur(input_size, kernel_size=input_size // 10 | 1)
-        normalize = normalize or {"mean": [0.0] * 3, "std": [1.0] * 3}
-        mean, std = _check_normalize(normalize)
-        self.normalize = {key: [float(v) for v in normalize[key]] for key in ("mean", "std")}
+        self.normalize = check_normalize(normalize or {"mean": [0.0] * 3, "std": [1.0] * 3}, 3)
+        mean, std = (torch.tensor(self.normalize[k]).view(3, 1, 1) for k in ("mean", "std"))
         # (v / 255 - mean) / std as one product and one difference.
         self._scale = 1 / (255 * std)
         self._shift = mean / std
@@ -386,13 +386,3 @@ def equivariant_loss(
     original, *viewed = cast(list[Tensor], equivariant)
     predicted = [head.predict(original, p) for p in views.params[: len(viewed)]]
     return criterion(torch.cat(viewed), torch.cat(predicted))
-
-
-def _check_normalize(normalize: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(normalize.get(key, []), dtype=torch.float) for key in ("mean", "std"))
-    if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
-        raise ValueError(
-            f"normalize: expected three numbers as 'mean' and three above 0 as 'std', "
-            f"got {dict(normalize)}"
-        )
-    return mean.view(3, 1, 1), std.view(3, 1, 1)

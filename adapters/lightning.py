@@ -45,9 +45,10 @@ class STARModule(LightningModule):
     ``Trainer(log_every_n_steps=...)``; every ``monitor_every_n_steps`` the ``usage`` of each
     expert by each task, the ``routing_divergence`` of the two and their embeddings'
     ``batch_canonical_correlation``; and at validation ``knn_accuracy`` and
-    ``mean_canonical_correlation``. The correlation within one batch comes out larger than that
-    over many images, which validation gives, since 2 d samples in d dimensions correlate by
-    chance; only its course says something.
+    ``mean_canonical_correlation``. The correlation within one batch is larger than that over many
+    images, which validation gives, since few samples correlate by chance; only its course says
+    something. It is left out of batches with no more images than the embedding has dimensions,
+    and of an embedding that has collapsed.
 
     Checkpoints also hold the state of torch's generators in each process, which Lightning leaves
     out, and how timm built the backbone. One that does not fit is refused by name, and weights or
@@ -119,8 +120,7 @@ class STARModule(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """The backbone's features of (B, 3, S, S) images: (B, D)."""
-        features: Tensor = self.star.backbone(images)
-        return features.flatten(1)
+        return self.star.features(images)
 
     def configure_optimizers(self) -> Any:
         """SGD at 0.03 x batch / 256, and a cosine to 0 stepped per epoch."""
@@ -181,10 +181,12 @@ class STARModule(LightningModule):
         if self.global_step % self.monitor_every_n_steps == 0 and first_of_step:
             output = self.star.embed(views)
             terms = self.star.loss(*output.embeddings, *output.predicted)
+            self._losses.add(self.global_step, terms)
+            self._losses.check()  # before a measure refuses what is not finite
             self._log_head(output)
         else:
             terms = self.star(views)
-        self._losses.add(self.global_step, terms)
+            self._losses.add(self.global_step, terms)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train_loss", terms.total, prog_bar=True)
         self.log("train_loss_invariant", terms.invariant)
@@ -208,7 +210,7 @@ class STARModule(LightningModule):
             for expert, share in enumerate(shares)
         }
         metrics["routing_divergence"] = routing_divergence(weights).item()
-        correlation = _mean_correlation(_gather(z.invariant), _gather(z.equivariant))
+        correlation = _mean_correlation(gather(z.invariant), gather(z.equivariant))
         if correlation is not None:
             metrics["batch_canonical_correlation"] = correlation
         # Not by self.log, which would repeat them at every step that it logs.
@@ -276,7 +278,7 @@ class STARModule(LightningModule):
     def _whole(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Join batches and processes."""
         first, second = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return _gather(first), _gather(second)
+        return gather(first), gather(second)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random state and the backbone's description; refuse what is not finite."""
@@ -370,15 +372,12 @@ def _nearest_neighbour_accuracy(
     return (bank_labels[torch.cat(nearest)] == labels).float().mean()
 
 
-def _gather(tensor: Tensor) -> Tensor:
-    return gather(tensor) if world_size() > 1 else tensor
-
-
 def _mean_correlation(z1: Tensor, z2: Tensor) -> float | None:
-    """The mean canonical correlation; None of so few samples that any would correlate perfectly."""
-    if len(z1) <= z1.shape[1]:
+    """The mean canonical correlation; None of too few samples or of a collapsed embedding."""
+    try:
+        return mean_canonical_correlation(z1.float(), z2.float()).item()
+    except ValueError:  # no reason to stop a run that trains
         return None
-    return mean_canonical_correlation(z1.float(), z2.float()).item()
 
 
 def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:

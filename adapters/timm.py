@@ -1,4 +1,4 @@
-"""Backbones from timm, and trained encoders back to timm's own format."""
+"""Backbones from timm, and encoders back to its own format. Needs ``star-head[timm]``."""
 
 import contextlib
 import copy
@@ -28,6 +28,8 @@ from timm.models.resnet import ResNet
 from timm.utils.model import unwrap_model
 
 from star_head._checks import check_count
+
+from ._checks import check_normalize
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # Those of timm's methods that build a head on num_features.
@@ -181,7 +183,7 @@ def export_encoder(
     if input_size is not None or image_shape != tuple(source["input_size"]):
         config |= _NO_OTHER_SIZES
     if normalize is not None:
-        config |= _check_normalize(normalize, image_shape[0])
+        config |= check_normalize(normalize, image_shape[0])
     model_config = {"pretrained_cfg": config}
     if _has_small_stem(encoder):
         model_config["star_head"] = {"small_images": True}
@@ -392,16 +394,3 @@ def _initialise_as_paper(backbone: Any) -> None:
             module.reset_parameters()
         elif hasattr(module, "zero_init_last"):
             module.zero_init_last()
-
-
-def _check_normalize(
-    normalize: Mapping[str, Sequence[float]], channels: int
-) -> dict[str, list[float]]:
-    numbers = {key: [float(value) for value in normalize[key]] for key in normalize}
-    lengths = {key: len(values) for key, values in numbers.items()}
-    if lengths != {"mean": channels, "std": channels} or min(numbers["std"]) <= 0:
-        raise ValueError(
-            f"normalize: expected {channels} numbers as 'mean' and {channels} above 0 as 'std', "
-            f"got {numbers}"
-        )
-    return numbers

@@ -20,8 +20,10 @@ def gather(tensor: Tensor) -> Tensor:
     """Stack the (n, ...) tensors of W processes to (W n, ...), in order of rank.
 
     The backward pass sums every process's gradient for the rows gathered here. All processes must
-    give the same n. ``torch.compile`` traces it.
+    give the same n; a single process gets its tensor back. ``torch.compile`` traces it.
     """
+    if world_size() == 1:
+        return tensor
     from torch.distributed import _functional_collectives as collectives  # not in every build
 
     world = dist.distributed_c10d._get_default_group()

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from star_head.equivariance import StatisticsLike
+from star_head.augmentation import Parameter
+from star_head.equivariance import StatisticsLike, resolve_statistics
 from star_head.head import STARProjectionHead
 
 _PARTS = ("backbone", "projectors", "p_projector", "eq_predictor", "gatingnetwork")
@@ -49,9 +50,11 @@ def load_official_checkpoint(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, holds anything but tensors and plain containers, or
-            is no checkpoint of a routed head.
+        ValueError: If ``statistics`` are none, or the file is truncated, holds anything but tensors
+            and plain containers, or is no checkpoint of a routed head.
     """
+    if statistics is not None:
+        statistics = resolve_statistics(statistics, len(Parameter))
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -62,12 +65,12 @@ def load_official_checkpoint(
             f"path: expected an authors' checkpoint with {', '.join(_PARTS)}; "
             f"{path} lacks {', '.join(missing)}"
         )
-    # DDP wrapped some parts of a run on several GPUs.
-    parts = {
-        part: {re.sub(r"(^|\.)module\.", r"\1", name): t for name, t in saved[part].items()}
-        for part in _PARTS
-    }
     try:
+        # DDP wrapped some parts of a run on several GPUs.
+        parts = {
+            part: {re.sub(r"(^|\.)module\.", r"\1", name): t for name, t in saved[part].items()}
+            for part in _PARTS
+        }
         state = _head_state(parts)
         hidden_dim, input_dim = state["experts.layers.0.weight"].shape[1:]
         num_experts, output_dim, _ = state["experts.layers.6.weight"].shape
@@ -86,7 +89,7 @@ def load_official_checkpoint(
         head.load_state_dict(
             state | {f"predictor.{name}": own[f"predictor.{name}"] for name in ("mean", "std")}
         )
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"path: {path} does not hold a whole routed head: {error}") from error
     return OfficialCheckpoint(parts["backbone"], head)
 

@@ -251,13 +251,17 @@ class RoutedExperts(nn.Module):
         self._check(features)
         return self.router(features)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Embed (B, D) features for each task: (B, T, d)."""
+    def expert_outputs(self, features: Tensor) -> Tensor:
+        """Each expert's own output E_k(y), (B, E, d), from features (B, D)."""
         self._check(features)
         check_batch("features", features, self.layers)
         outputs = self.layers(features.t())  # (1, E d, B)
         # Contiguous per sample, or each sample's small product would first copy its own.
-        outputs = rearrange(outputs, "1 (e d) b -> b e d", e=self.num_experts).contiguous()
+        return rearrange(outputs, "1 (e d) b -> b e d", e=self.num_experts).contiguous()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embed (B, D) features for each task: (B, T, d)."""
+        outputs = self.expert_outputs(features)
         return torch.bmm(self.router(features), outputs)
 
     def _check(self, features: Tensor) -> None:

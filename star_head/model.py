@@ -77,22 +77,27 @@ class STAR(nn.Module):
                 f"views: expected 2 views with 2 sets of parameters, "
                 f"got {len(views.views)} and {len(views.params)}"
             )
-        features = tuple(self._features(view) for view in views.views)
+        features = tuple(self.features(view) for view in views.views)
         embeddings = tuple(self.head(y) for y in features)
         if self.head.predictor is None:
             return STAROutput(features, embeddings, ())
-        original = self.head(self._features(views.original)).equivariant
+        original = self.head(self.features(views.original)).equivariant
         predicted = tuple(self.head.predict(original, params) for params in views.params)
         return STAROutput(features, embeddings, predicted)
 
-    def no_weight_decay(self) -> set[str]:
-        """Names that the backbone exempts from weight decay, as timm's optimisers ask for them."""
-        own = getattr(self.backbone, "no_weight_decay", set)
-        return {f"backbone.{name}" for name in own()}
+    def features(self, images: Tensor) -> Tensor:
+        """The backbone's features of images (B, 3, S, S): (B, D).
 
-    def _features(self, images: Tensor) -> Tensor:
+        Raises:
+            ValueError: If the backbone does not pool.
+        """
         features: Tensor = self.backbone(images)
         if features.ndim == 4 and features.shape[2:] == (1, 1):
             features = features.flatten(1)
         check_matrix("backbone", features)
         return features
+
+    def no_weight_decay(self) -> set[str]:
+        """Names that the backbone exempts from weight decay, as timm's optimisers ask for them."""
+        own = getattr(self.backbone, "no_weight_decay", set)
+        return {f"backbone.{name}" for name in own()}

@@ -140,6 +140,11 @@ def test_bad_files(tmp_path: Path) -> None:
         load_official_checkpoint(path)
     with pytest.raises(ValueError, match="star.pth lacks gatingnetwork"):
         load_official_checkpoint(authors.save(path, gatingnetwork=None))
+    for odd in ({"1.weight": "no tensor"}, {1: torch.zeros(2)}):
+        with pytest.raises(ValueError, match="star.pth does not hold a whole routed head"):
+            load_official_checkpoint(authors.save(path, projectors=odd))
+    with pytest.raises(ValueError, match="^statistics: unknown name 'cifar'"):
+        load_official_checkpoint(authors.save(path), statistics="cifar")
     authors.routers = nn.ModuleList(nn.Linear(D, 3) for _ in range(2)).double()
     with pytest.raises(ValueError, match=r"(?s)does not hold a whole .*router.weight"):
         load_official_checkpoint(authors.save(path))

@@ -55,6 +55,10 @@ def test_bad_embeddings() -> None:
         metrics.canonical_correlations(z, z[:8])
     with pytest.raises(ValueError, match="z2: expected finite"):
         metrics.canonical_correlations(z, torch.full((9, 3), float("nan")))
+    constant = torch.full((1000, 8), 3.0) + 2e-7 * torch.randn(1000, 8)  # off by a bit or two
+    with pytest.raises(ValueError, match="z2: expected embeddings that vary"):
+        metrics.canonical_correlations(torch.randn(1000, 8), constant)
+    metrics.canonical_correlations(torch.randn(1000, 8), 1000 + torch.randn(1000, 8))
     with pytest.raises(ValueError, match="z1: expected embeddings that vary"):
         metrics.canonical_correlations(torch.full((9, 3), 0.1), z)
 

@@ -1,3 +1,4 @@
+import math
 import pickle
 
 import numpy as np
@@ -276,9 +277,10 @@ def test_extreme_shapes() -> None:
         ({"sigmas": (2, 1)}, r"sigmas: .*got \(2, 1\)"),
         ({"input_size": 1}, "input_size: expected at least 2 pixels, got 1"),
         ({"cj_strength": float("nan")}, "cj_strength: .*got nan"),
-        ({"normalize": {"mean": [0.5], "std": [0.5]}}, "normalize: expected three numbers"),
-        ({"normalize": {"mean": [0.5] * 3}}, "normalize: expected three numbers"),
-        ({"normalize": {"mean": [0.5] * 3, "std": [0, 1, 1]}}, "normalize: .*three above 0"),
+        ({"normalize": {"mean": [0.5], "std": [0.5]}}, "normalize: expected 3 numbers"),
+        ({"normalize": {"mean": [0.5] * 3}}, "normalize: expected 3 numbers"),
+        ({"normalize": {"mean": [0.5] * 3, "std": [math.nan] * 3}}, "normalize: .* 3 above 0"),
+        ({"normalize": {"mean": [0.5] * 3, "std": [0, 1, 1]}}, "normalize: .*3 above 0"),
         ({"blur": "box"}, "blur: expected 'kernel' or 'pillow', got 'box'"),
     ],
 )

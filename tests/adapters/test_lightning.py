@@ -313,6 +313,33 @@ def test_stops_at_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert all(t.isfinite().all() for t in saved["state_dict"].values())
 
 
+def test_the_monitor_leaves_the_stop_its_words(tmp_path: Path) -> None:
+    class Poison(Callback):
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, *args: object
+        ) -> None:
+            if trainer.global_step == 2:
+                next(pl_module.parameters()).data.fill_(math.nan)
+
+    module = STARModule(make_star(), batch_size=BATCH, monitor_every_n_steps=1)
+    with pytest.raises(FloatingPointError, match="the loss is not finite at step 2: .*lower"):
+        make_trainer(tmp_path, callbacks=[Poison()]).fit(module, train_loader())
+
+
+def test_a_collapsed_embedding_is_trained_on(tmp_path: Path) -> None:
+    star = make_star()
+    star.head.experts.layers[-1].weight.data.zero_()
+    star.head.experts.layers[-1].bias.data.fill_(1.0)
+    module = STARModule(star, batch_size=BATCH, learning_rate=0, monitor_every_n_steps=1)
+    trainer = make_trainer(tmp_path, logger=CSVLogger(tmp_path, "csv"))
+    trainer.fit(module, train_loader(), eval_loaders())
+    logged = (tmp_path / "csv/version_0/metrics.csv").read_text()
+    assert trainer.global_step == 8
+    assert "routing_divergence" in logged
+    assert "knn_accuracy" in logged
+    assert "canonical_correlation" not in logged
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     class Poison(Callback):
         def on_train_batch_end(
@@ -378,16 +405,16 @@ def test_compiled_channels_last_and_clipped(tmp_path: Path) -> None:
     losses = []
     for options in ({}, {"compile": True, "channels_last": True}):
         torch.manual_seed(2)
-        star = STAR(
-            create_backbone("resnet10t", small_images=True),
-            STARProjectionHead(512, 16, 8, 2, statistics="stl10"),
+        backbone = nn.Sequential(
+            nn.Conv2d(3, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
         )
+        star = STAR(backbone, STARProjectionHead(WIDTH, 16, 8, 2, statistics="stl10"))
         module = STARModule(star, batch_size=BATCH, monitor_every_n_steps=2, **options)
         trainer = make_trainer(tmp_path, 1, gradient_clip_val=0.5)
         trainer.fit(module, train_loader())
         losses.append(trainer.callback_metrics["train_loss"])
         if options:
-            weight = star.backbone.layer1[0].conv1.weight
+            weight = backbone[0].weight
             assert weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-3)
 

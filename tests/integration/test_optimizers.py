@@ -1,7 +1,6 @@
 """What optimisers that go by shape or name make of stacked experts, as docs/optimizers.md says."""
 
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import timm.optim
 import torch
 from lightly.models.utils import _NORM_LAYERS, get_weight_decay_parameters
 from lightly.utils.lars import LARS
-from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.optim.muon import _is_suitable_for_muon as is_suitable_for_muon
 from timm.utils.agc import adaptive_clip_grad
 from torch import Tensor, nn
@@ -146,16 +145,12 @@ def test_weight_decay_groups_spare_norms_and_biases(norm_layer: type[nn.Module])
     assert by_lightly(norm_layers=(*_NORM_LAYERS, ExpertNorm)) == weights
 
 
-def test_layer_decay_decays_the_stacked_bias_unless_named() -> None:
+def test_layer_decay_decays_the_stacked_bias_and_scales_nothing() -> None:
     head = make_head()
     weights = {n for n, p in head.named_parameters() if n.endswith("weight") and p.ndim > 1}
     optimizer = create_optimizer_v2(head, "adamw", weight_decay=0.1, layer_decay=0.9)
     assert decayed(head, optimizer.param_groups) == weights | {"experts.layers.6.bias"}
-    groups = partial(
-        param_groups_layer_decay, weight_decay=0.1, layer_decay=0.9, no_weight_decay_list=["*bias"]
-    )
-    optimizer = create_optimizer_v2(head, "adamw", weight_decay=0.1, param_group_fn=groups)
-    assert decayed(head, optimizer.param_groups) == weights
+    assert {group["lr_scale"] for group in optimizer.param_groups} == {1}
 
 
 def test_adaptive_clipping_takes_an_expert_for_a_unit() -> None:
@@ -203,11 +198,6 @@ def test_a_vits_position_embedding_is_not_decayed_within_star() -> None:
     named = dict(model.named_parameters())
     assert not decayed & {id(p) for name, p in named.items() if name in exempt}
     assert id(named["backbone.patch_embed.proj.weight"]) in decayed
-    # The page's recipe, where timm asks nobody.
-    groups = partial(param_groups_layer_decay, no_weight_decay_list=["*bias", *exempt])
-    optimizer = create_optimizer_v2(model, "adamw", weight_decay=0.1, param_group_fn=groups)
-    by_recipe = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
-    assert by_recipe == decayed
     assert STAR(nn.Flatten(), model.head).no_weight_decay() == set()
 
 
