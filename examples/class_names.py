@@ -25,7 +25,7 @@ def _find(name: DatasetName, root: Path) -> list[str]:
         listed = root / STL10.base_folder / "class_names.txt"
         return listed.read_text().split() if listed.is_file() else []
     if name in ("folder", "imagenet100"):
-        if has_parts(root):
+        if name == "imagenet100" or has_parts(root):
             return subfolders(root / "train")
         return [folder for folder in subfolders(root) if find_images(root / folder)]
     return []

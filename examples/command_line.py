@@ -18,7 +18,7 @@ def run(main: Callable[..., None], several: str | None = None) -> None:
         several: The parameter, a list of strings, that takes all arguments without a name, where
             jsonargparse would want them in brackets.
     """
-    dashes = re.compile(r"^--[a-z][a-z-]*")
+    dashes = re.compile(r"^--[a-z][\w.-]*")
     arguments = [
         dashes.sub(lambda name: "--" + name[0][2:].replace("-", "_"), argument)
         for argument in sys.argv[1:]

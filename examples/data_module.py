@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from image_data import IMAGE_SIZES, DatasetName, Images, ImageSplits, load_images
+from image_data import VIEW_SIZES, DatasetName, Images, ImageSplits, load_images
 from lightly.transforms.utils import IMAGENET_NORMALIZE
-from seeded_data import SeededDataModule
+from seeded_data import SeededDataModule, seeded
 from torch.utils.data import DataLoader, Dataset
 
 from star_head import estimate_statistics
@@ -71,7 +71,7 @@ class ImageDataModule(SeededDataModule):
         if transform is None:
             photographs = dataset in ("imagenet100", "folder")
             transform = STARTransform(
-                IMAGE_SIZES[dataset],
+                VIEW_SIZES[dataset],
                 normalize=IMAGENET_NORMALIZE if photographs else STL10_NORMALIZE,
             )
         self.dataset = dataset
@@ -156,12 +156,8 @@ class ImageDataModule(SeededDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the seed of a run on the same data; refuse another's."""
-        own = self.state_dict() | {"seed": state_dict["seed"]}
-        for name, value in own.items():
-            if state_dict[name] != value:
-                raise ValueError(
-                    f"checkpoint: its run had {name} {state_dict[name]!r}, and this has {value!r}"
-                )
+        own = {name: value for name, value in self.state_dict().items() if name != "seed"}
+        self._refuse_other(own, state_dict)
         self.seed = state_dict["seed"]
 
 
@@ -177,7 +173,5 @@ class SeededViews(Dataset[Any]):
     def __getitem__(self, item: tuple[int, int] | int) -> tuple[Any, int]:
         # Trainer(overfit_batches=...) brings a sampler of its own; its views stay the same.
         index, seed = item if isinstance(item, tuple) else (item, item)
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also note the seed down for every GPU, image for image.
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return self.images[index]

@@ -21,7 +21,8 @@ from command_line import run
 from detector import DetectionModule, build_detector
 from encoder import open_encoder
 from processes import leave_group
-from training import SeededData, create_trainer, fit
+from resumable import fit
+from training import SeededData, create_trainer
 from voc import CLASSES, TEST, TRAIN, VOCBoxes
 from whole_files import write_json
 
@@ -112,7 +113,7 @@ def main(
     if not evaluate_only:
         # A frozen backbone is, on purpose.
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
-        fit(runner, module, data, ckpt_path)
+        fit(runner, module, data, ckpt_path, "output")
     found = runner.test(
         module,
         datamodule=data,
@@ -142,9 +143,18 @@ def steps_per_epoch(iterations: int, available: int) -> int:
     """How many steps at most divide the iterations, up to 1,000 and to those available.
 
     Each epoch draws its images anew: of VOC07+12, 16,000 of 16,551 in 24 epochs.
+
+    Raises:
+        ValueError: If only far smaller numbers divide them: each epoch saves a checkpoint.
     """
     most = max(1, min(_EPOCH, available))
-    return next(steps for steps in range(most, 0, -1) if iterations % steps == 0)
+    steps = next(steps for steps in range(most, 0, -1) if iterations % steps == 0)
+    if iterations > most > 10 * steps:
+        raise ValueError(
+            f"iterations: expected a number with a divisor up to {most} and near it, such as "
+            f"{iterations - iterations % most}, got {iterations}"
+        )
+    return steps
 
 
 def _collate(items: list[Any]) -> tuple[Any, ...]:

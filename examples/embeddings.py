@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 from image_data import Images
-from seeded_data import mix_seeds
+from seeded_data import mix_seeds, seeded
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from trained import Trained, expert_outputs
+from trained import Trained
 
 from star_head.adapters._images import to_rgb
 
@@ -139,8 +139,8 @@ def _embed(trained: Trained, pixels: Tensor) -> Embedded:
     device = next(trained.head.parameters()).device
     features = trained.backbone(pixels.to(device, non_blocking=True)).flatten(1).float()
     if not features.isfinite().all():
-        raise ValueError("checkpoints: the features of some images are not finite")
-    outputs = expert_outputs(trained.head, features)
+        raise ValueError("features: expected finite ones of all images, got nan or inf")
+    outputs = trained.head.experts.expert_outputs(features)
     weights = trained.head.routing_weights(features)
     return Embedded(features.cpu(), outputs.cpu(), weights.cpu())
 
@@ -159,9 +159,7 @@ class _RecordedViews(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image = to_rgb(self.images[index][0])
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also note the seed down for every GPU, image for image.
-            torch.default_generator.manual_seed(mix_seeds(self.seed, index) >> 1)
+        with seeded(mix_seeds(self.seed, index) >> 1):
             records = [self.transform.sample(image) for _ in range(self.views)]
         pixels = torch.stack([self.transform.apply(image, record) for record in records])
         params = torch.stack([record.vector() for record in records])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from encoder import Encoder
 from image_data import Images
+from image_folder import available_processors
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -63,7 +64,7 @@ def extract(
     *,
     cache: Path = Path("runs/features"),
     batch_size: int = 256,
-    num_workers: int = 2,
+    num_workers: int | None = None,
     half: bool = False,
 ) -> Features:
     """Compute the features of images without augmentation, or open what was computed before.
@@ -76,7 +77,8 @@ def extract(
         images: The images.
         cache: Folder for the features.
         batch_size: Images at a time.
-        num_workers: Processes that read images.
+        num_workers: Processes that read images; as many as there are processors, at most 16,
+            unless given.
         half: Keep float16, which halves the file: 4 GB for a million of width 2,048.
 
     Raises:
@@ -87,6 +89,8 @@ def extract(
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"{_digest(encoder, images, half)}.npy"
     if not path.exists():
+        if num_workers is None:
+            num_workers = min(16, available_processors())
         _write(path, encoder, images, batch_size, num_workers, np.float16 if half else np.float32)
     return Features(np.load(path, mmap_mode="r", allow_pickle=False), images.labels)
 
@@ -138,10 +142,17 @@ def _write(
                 progress.update(len(features))
             file.flush()
             os.fsync(file.fileno())
+        Path(scratch).chmod(0o666 & ~_umask())  # mkstemp's are for their owner alone
         os.replace(scratch, path)
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _digest(encoder: Encoder, images: Images, half: bool) -> str:

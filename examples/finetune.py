@@ -26,10 +26,11 @@ from encoder import Encoder, open_encoder
 from image_data import Images
 from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import leave_group
+from resumable import fit
 from timm.data import create_transform, resolve_data_config
 from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
-from training import SeededData, create_trainer, fit
+from training import SeededData, create_trainer
 from transfer_data import TransferName, load_transfer
 from whole_files import write_json
 
@@ -97,8 +98,6 @@ def main(
     """
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
-    if mixup > 0 and batch_size % 2:
-        raise ValueError(f"batch_size: mixup takes images in pairs, got {batch_size}")
     loaded = load_transfer(dataset, data_dir)
     train, test = loaded.train, loaded.test
     if validate:
@@ -148,7 +147,12 @@ def main(
         save_on_train_epoch_end=True,
     )
     runner = create_trainer(output, seed, trainer, [best], max_epochs=epochs)
-    fit(runner, module, data, ckpt_path)
+    if mixup > 0 and batch_size % (2 * runner.world_size):
+        raise ValueError(
+            f"batch_size: mixup takes the images of each of {runner.world_size} processes in "
+            f"pairs, got {batch_size}"
+        )
+    fit(runner, module, data, ckpt_path, "output")
     accuracy = runner.validate(module, datamodule=data, verbose=False)[0]["test_accuracy"]
     if runner.is_global_zero:
         trained = f"{len(train)} images trained on"

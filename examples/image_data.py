@@ -20,7 +20,7 @@ DatasetName = Literal[
 ]
 
 # Sides of the views, in pixels, that suit each data set's images.
-IMAGE_SIZES: dict[DatasetName, int] = {
+VIEW_SIZES: dict[DatasetName, int] = {
     "digits": 32,
     "fashion-mnist": 32,
     "cifar10": 32,
@@ -110,7 +110,7 @@ class ImageSplits(NamedTuple):
     """A data set's parts.
 
     Attributes:
-        pretrain: What is pretrained on, without labels.
+        pretrain: What is pretrained on, which does not use its labels.
         train: Labelled images, among which the neighbours of the test images are looked for;
             ``None`` where there are no labels.
         test: Labelled images to measure on; ``None`` where there are no labels.
@@ -172,7 +172,7 @@ def load_images(
     if name == "digits":
         digits = load_digits()
         images = in_memory((digits.images * 255 / 16).astype(np.uint8), digits.target)
-        train, test = (images.part(part) for part in _hold_out(len(images)))
+        train, test = (images.part(part) for part in _every_fifth(len(images)))
         return ImageSplits(train, train, test)
     root = Path("data") if data_dir is None else data_dir
     if name == "stl10":
@@ -185,6 +185,36 @@ def load_images(
             fetched = [dataset(root, train, download=True) for train in (True, False)]
         train, test = (in_memory(part.data, np.asarray(part.targets)) for part in fetched)
     return ImageSplits(train, train, test)
+
+
+def load_labelled(
+    name: DatasetName,
+    data_dir: Path | None,
+    batch_size: int,
+    max_images: int | None = None,
+) -> tuple[Images, Images]:
+    """Load the training and test images of a data set with classes.
+
+    Args:
+        name: As of :func:`load_images`.
+        data_dir: Likewise.
+        batch_size: Of training, which needs at least so many images.
+        max_images: Take the first so many training images only.
+
+    Raises:
+        ValueError: If there are no classes or too few images, or as :func:`load_images`.
+    """
+    _, train, test = load_images(name, data_dir)
+    if train is None or test is None:
+        raise ValueError(
+            f"data_dir: expected class folders in {data_dir}, whose labels measure what is "
+            f"learned, got only images without labels"
+        )
+    if max_images is not None:
+        train = train.part(np.arange(min(max_images, len(train))))
+    if len(train) < batch_size:
+        raise ValueError(f"batch_size: expected at most the {len(train)} images, got {batch_size}")
+    return train, test
 
 
 class _Array:
@@ -215,7 +245,7 @@ def in_memory(pixels: np.ndarray, labels: np.ndarray) -> Images:
     return Images(_Array(pixels), np.arange(len(labels)), labels)
 
 
-def _hold_out(count: int) -> tuple[np.ndarray, np.ndarray]:
+def _every_fifth(count: int) -> tuple[np.ndarray, np.ndarray]:
     held_out = np.arange(count) % 5 == 0
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
@@ -410,7 +440,7 @@ def _find_in_any_folder(data_dir: Path) -> _Files:
     classes, labels = np.unique([parts[0] for parts in inside], return_inverse=True)
     if len(classes) < 2 or any(len(parts) == 1 for parts in inside):
         return _Files(paths, np.full(len(paths), -1), everything)
-    return _Files(paths, labels, everything, *_hold_out(len(paths)))
+    return _Files(paths, labels, everything, *_every_fifth(len(paths)))
 
 
 def _open_files(files: _Files, skip_unreadable: bool, cache: Path | None) -> ImageSplits:

@@ -10,6 +10,7 @@ look at an encoder. The paper reports no such figures: what is comparable is one
 here, and k = 200 to what lightly's ``KNNClassifier`` gives on the same images.
 """
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from features import extract
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
-from transfer_data import TransferData, TransferName, available, load_transfer
+from transfer_data import TransferData, TransferName, measure_each
 from whole_files import write_json
 
 # Training and test images whose similarities are computed at a time.
@@ -66,27 +67,34 @@ def main(
         half: Keep features in half precision.
         device: Where images are encoded and neighbours are found.
         cache: Folder for the features.
-        output: JSON file for the results.
+        output: JSON file for the results, written anew after each data set.
     """
     if not k or min(k) < 1:
         raise ValueError(f"k: expected numbers of at least 1, got {list(k)}")
     if temperature <= 0:
         raise ValueError(f"temperature: expected more than 0, got {temperature}")
-    names = available(data_dir) if dataset == "all" else [dataset]
     opened = open_encoder(encoder)
     opened.backbone.to(device)
     results: dict[str, dict[str, object]] = {}
     print(f"{'':14}{'images':>17}{'k':>6}{'top-1':>8}{'top-5':>8}")
-    for name in names:
-        data = load_transfer(name, data_dir)
+    settings = {
+        "encoder": encoder,
+        "data_dir": str(data_dir),
+        "temperature": temperature,
+        "half": half,
+    }
+
+    def add_row(name: TransferName, data: TransferData) -> None:
         found = evaluate(opened, data, k, temperature, cache=cache, half=half)
         results[name] = {"train": len(data.train), "test": len(data.test), **found}
         counts = f"{len(data.train)} -> {len(data.test)}"
         for neighbours, shares in found.items():
             columns = "".join(f"{100 * share:8.2f}" for share in shares.values())
             print(f"{name:14}{counts:>17}{neighbours.removeprefix('k='):>6}{columns}")
-    settings = {"encoder": encoder, "data_dir": str(data_dir), "temperature": temperature}
-    write_json(output, {**settings, "datasets": results})
+        write_json(output, {**settings, "datasets": results})
+
+    if left := measure_each(dataset, data_dir, add_row):
+        sys.exit(f"not measured: {', '.join(left)}")
 
 
 def evaluate(

@@ -21,7 +21,7 @@ from encoder import Encoder, open_encoder
 from features import extract
 from logistic import STRENGTHS, fit_path, predict
 from torch import Tensor
-from transfer_data import Metric, TransferData, TransferName, available, load_transfer
+from transfer_data import Metric, TransferData, TransferName, measure_each
 from whole_files import write_json
 
 PAPER: tuple[TransferName, ...] = (
@@ -75,7 +75,6 @@ def main(
         cache: Folder for the features.
         output: JSON file for the results, written anew after each data set.
     """
-    names = available(data_dir) if dataset == "all" else [dataset]
     opened = open_encoder(encoder)
     opened.backbone.to(device)
     settings = {"encoder": encoder, "data_dir": str(data_dir), "half": half}
@@ -83,17 +82,9 @@ def main(
     accuracies: dict[TransferName, float] = {}
     header = f"{'':14}{'images':>17}  {'metric':14}{'strength':>10}{'validation':>12}{'test':>8}"
     print(header)
-    left: list[str] = []
-    for name in names:
-        try:
-            data = load_transfer(name, data_dir)
-            found = evaluate(opened, data, cache=cache, half=half)
-        except ValueError as error:
-            if dataset != "all":
-                raise
-            print(f"{name:14} not measured: {error}")
-            left.append(name)
-            continue
+
+    def add_row(name: TransferName, data: TransferData) -> None:
+        found = evaluate(opened, data, cache=cache, half=half)
         accuracies[name] = found.test
         results[name] = {
             "train": data.train_count,
@@ -110,6 +101,8 @@ def main(
         print(f"{name:14}{counts:>17}  {data.metric:14}{found.strength:10.1e}{shares}")
         print(f"    path: {found.convergence[0]}\n    last: {found.convergence[1]}")
         write_json(output, {**settings, "datasets": results, "mean": means(accuracies)})
+
+    left = measure_each(dataset, data_dir, add_row)
     for of, mean in means(accuracies).items():
         print(f"mean of {of}: {100 * mean:.2f}")
     if left:
@@ -132,7 +125,7 @@ def evaluate(
     *,
     cache: Path = Path("runs/features"),
     half: bool = False,
-    num_workers: int = 2,
+    num_workers: int | None = None,
 ) -> Found:
     """Choose the penalty on the validation part, fit both parts, and measure on the test images.
 
@@ -143,7 +136,7 @@ def evaluate(
         data: The data set.
         cache: Folder for the features.
         half: Keep features in half precision.
-        num_workers: Processes that read images.
+        num_workers: Processes that read images; as :func:`features.extract` unless given.
 
     Raises:
         ValueError: If features are not finite, or the same for all training images.

@@ -1,8 +1,11 @@
 """How well features tell classes apart without anything being trained."""
 
 import numpy as np
+from embeddings import embed
+from image_data import Images
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
+from trained import Trained
 
 
 def nearest_neighbour_accuracy(
@@ -12,3 +15,9 @@ def nearest_neighbour_accuracy(
     classifier = KNeighborsClassifier(n_neighbors=1, metric="cosine")
     classifier.fit(bank.cpu().numpy(), bank_labels)
     return float(classifier.score(queries.cpu().numpy(), labels))
+
+
+def measure_features(trained: Trained, train: Images, test: Images) -> float:
+    """The same of a network's features of training and test images."""
+    bank, queries = (embed(trained, part).features for part in (train, test))
+    return nearest_neighbour_accuracy(bank, train.labels, queries, test.labels)

@@ -10,23 +10,19 @@ config.yaml, the resolved settings; TensorBoard and CSV logs; and encoder/, in t
 it is done. docs/pretraining.md has the commands for many machines.
 """
 
-import shutil
-import signal
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 from checkpoints import SafeCheckpointIO
 from data_module import ImageDataModule
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from processes import leave_group
+from resumable import LastCheckpoint, StopOnSigterm, fit
 from whole_files import replacing
 
 from star_head import STAR, STARLoss, STARProjectionHead
@@ -108,47 +104,6 @@ class SaveConfig(SaveConfigCallback):
             scratch.write_text(self.parser.dump(self.config, skip_none=False))
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Under a name of its own, by which Lightning tells its state from the other's."""
-
-
-class StopOnSigterm(Callback):
-    """Ends a run of several processes in order when a cluster signals any of them.
-
-    Lightning's own handler tells the others by a collective operation from within the handler,
-    which waits forever where a process is in the midst of another.
-    """
-
-    def __init__(self) -> None:
-        self._signalled = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the handler's place, which the trainer has installed by now."""
-        if trainer.world_size > 1:
-            signal.signal(signal.SIGTERM, self._note)
-
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As early: that check may be a long one."""
-        self.on_train_start(trainer, pl_module)
-
-    def _note(self, *_: Any) -> None:
-        self._signalled = True
-
-    def _stop_together(self, trainer: Trainer) -> None:
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(
-            self._signalled, all=False
-        ):
-            raise SIGTERMException
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Stop before a batch that others would be waited for in."""
-        self._stop_together(trainer)
-
-    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Likewise while the monitor is at work."""
-        self._stop_together(trainer)
-
-
 class PretrainCLI(LightningCLI):
     """The command line: trainer, model and data, and what this script adds to them."""
 
@@ -178,9 +133,7 @@ class PretrainCLI(LightningCLI):
         keep_every = self.config_init["keep_every_n_epochs"]
         folder = root / "checkpoints"
         callbacks: list[Any] = [
-            LastCheckpoint(
-                folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
-            ),
+            LastCheckpoint(folder),
             ModelCheckpoint(
                 folder,
                 filename="{epoch}",
@@ -201,49 +154,6 @@ class PretrainCLI(LightningCLI):
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [] if value is None else [value]
-
-
-def check_folder(
-    folder: Path,
-    module: LightningModule,
-    ckpt_path: str | None,
-    name: str = "trainer.default_root_dir",
-) -> None:
-    """Raise before training where its results could not be written or would replace others'.
-
-    Args:
-        folder: Where they go.
-        module: What is trained.
-        ckpt_path: What it goes on from.
-        name: Of the argument that gave the folder.
-
-    Raises:
-        FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.
-        OSError: If the folder is not writable, or its disk too full for two checkpoints.
-    """
-    last = folder / "checkpoints" / "last.ckpt"
-    own = ckpt_path == "last" or (
-        ckpt_path is not None and Path(ckpt_path).resolve().parent == last.parent.resolve()
-    )
-    if last.exists() and not own:
-        raise FileExistsError(
-            f"{name}: {folder} holds a run; go on with it by --ckpt_path=last, "
-            f"or name another folder"
-        )
-    try:
-        last.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=last.parent) as file:
-            file.write(b"0")
-    except OSError as error:
-        raise OSError(f"{name}: {folder} is not writable: {error}") from error
-    # Weights and momentum; a checkpoint is written beside the one that it replaces.
-    size = 2 * sum(t.nbytes for t in module.state_dict().values())
-    free = shutil.disk_usage(folder).free
-    if free < 2 * size:
-        raise OSError(
-            f"{name}: two checkpoints need {2 * size / 1e6:.0f} MB, "
-            f"and {folder} has {free / 1e6:.0f} MB free"
-        )
 
 
 def export(module: STARModule, transform: STARTransform, folder: Path) -> None:
@@ -270,15 +180,9 @@ def main() -> None:
         },
         run=False,
     )
-    trainer, ckpt_path = cli.trainer, cli.config["ckpt_path"]
-    if trainer.is_global_zero:
-        check_folder(Path(trainer.default_root_dir), cli.model, ckpt_path)
-    try:
-        trainer.fit(cli.model, cli.datamodule, ckpt_path=ckpt_path, weights_only=True)
-    except SIGTERMException:
-        rank_zero_info("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
-        leave_group()
-        sys.exit(128 + signal.SIGTERM)
+    trainer = cli.trainer
+    name = "trainer.default_root_dir"
+    fit(trainer, cli.model, cli.datamodule, cli.config["ckpt_path"], name)
     if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:
         export(cli.model, cli.datamodule.transform, Path(trainer.default_root_dir, "encoder"))
     leave_group()

@@ -7,7 +7,6 @@
 Writes the exported encoder, metrics.json and two pictures to runs/quickstart/.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import cast
@@ -15,12 +14,14 @@ from typing import cast
 import numpy as np
 import torch
 from command_line import run
-from image_data import IMAGE_SIZES, DatasetName, Images, load_images
-from nearest import nearest_neighbour_accuracy
+from embeddings import embed
+from image_data import VIEW_SIZES, DatasetName, Images, load_labelled
+from nearest import measure_features
 from plots import draw_routing, draw_views
-from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
+from trained import Trained
+from whole_files import write_json
 
 from star_head import STAR, STARLoss, STARProjectionHead, STARViews, estimate_statistics
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
@@ -57,33 +58,24 @@ def main(
     """
     torch.manual_seed(seed)
     output.mkdir(parents=True, exist_ok=True)
-    _, train, held_out = load_images(dataset, data_dir)
-    if train is None or held_out is None:
-        raise ValueError(
-            f"data_dir: labels measure what was learned: expected a folder for each class, "
-            f"or train/ and val/ with these, got only unlabelled images in {data_dir}"
-        )
-    if max_images is not None:
-        train = train.part(np.arange(min(max_images, len(train))))
-    if len(train) < batch_size:
-        raise ValueError(f"batch_size: expected at most the {len(train)} images, got {batch_size}")
-
-    size = IMAGE_SIZES[dataset]
+    train, held_out = load_labelled(dataset, data_dir, batch_size, max_images)
+    size = VIEW_SIZES[dataset]
     transform = STARTransform(size, normalize=STL10_NORMALIZE)
-    image_sizes = train.image_sizes()
+    statistics = estimate_statistics(transform, train.image_sizes())
     encoder = create_backbone(backbone, init="paper", input_size=size)
     width = encoder.num_features
-    head = STARProjectionHead(
-        width, width, 128, routing=routing, statistics=estimate_statistics(transform, image_sizes)
-    )
+    head = STARProjectionHead(width, width, 128, routing=routing, statistics=statistics)
     model = STAR(encoder, head, STARLoss(temperature=0.2)).to(device)
+    network = Trained(encoder, head, transform, {})
 
-    before = measure_features(model, transform, train, held_out)
+    model.eval()
+    before = measure_features(network, train, held_out)
     started = time.perf_counter()
     fit(model, train.with_transform(transform), epochs, batch_size)
     seconds = time.perf_counter() - started
     export_encoder(encoder, output / "encoder", input_size=size, normalize=STL10_NORMALIZE)
-    after = measure_features(model, transform, train, held_out)
+    model.eval()
+    after = measure_features(network, train, held_out)
 
     results: dict[str, object] = {
         "dataset": dataset,
@@ -96,19 +88,15 @@ def main(
         "1-NN accuracy before": before,
         "1-NN accuracy after": after,
     }
-    features, _ = extract(model, transform, train)
-    with torch.inference_mode():
-        z = head(features)
-        weights = head.routing_weights(features).cpu()
-    if z.equivariant is not None:
-        if len(features) > z.invariant.shape[1]:  # it is 1 of any fewer samples
-            results["mean canonical correlation"] = mean_canonical_correlation(
-                z.invariant, z.equivariant
-            ).item()
-        results["divergence of routings"] = routing_divergence(weights).item()
-        draw_routing(weights, output / "routing.png")
-    results["expert usage"] = expert_usage(weights).tolist()
-    (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    embedded = embed(network, train)
+    if head.predictor is not None:
+        z1, z2 = embedded.tasks.unbind(dim=1)
+        if len(z1) > z1.shape[1]:  # it is 1 of any fewer samples
+            results["mean canonical correlation"] = mean_canonical_correlation(z1, z2).item()
+        results["divergence of routings"] = routing_divergence(embedded.weights).item()
+        draw_routing(embedded.weights, output / "routing.png")
+    results["expert usage"] = expert_usage(embedded.weights).tolist()
+    write_json(output / "metrics.json", results)
     draw_views(example_views(train, size), output / "views.png")
     report(results, output)
 
@@ -143,25 +131,6 @@ def fit(model: STAR, images: Images, epochs: int, batch_size: int) -> None:
                 )
                 progress.update(batch_size)
             schedule.step()
-
-
-@torch.inference_mode()
-def extract(model: STAR, transform: STARTransform, images: Images) -> tuple[Tensor, np.ndarray]:
-    """Backbone features (n, D) of images without augmentation, and their labels (n,)."""
-    model.eval()
-    device = next(model.parameters()).device
-    loader = DataLoader(images.with_transform(transform.original), batch_size=256)
-    return torch.cat([model.backbone(x.to(device)) for x, _ in loader]), images.labels
-
-
-def measure_features(
-    model: STAR, transform: STARTransform, train: Images, held_out: Images
-) -> float:
-    """Share of held-out images whose nearest training image, by cosine, has their label."""
-    (bank, bank_labels), (queries, labels) = (
-        extract(model, transform, part) for part in (train, held_out)
-    )
-    return nearest_neighbour_accuracy(bank, bank_labels, queries, labels)
 
 
 def example_views(images: Images, size: int, count: int = 4) -> STARViews:

@@ -1,9 +1,10 @@
 """Batches that follow from a seed and the epoch alone, for any number of processes and workers."""
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any, cast
 
 import numpy as np
@@ -41,6 +42,14 @@ class SeededDataModule(LightningDataModule):
             raise ValueError(
                 f"batch_size: expected at most the {count} {what}, got {self.batch_size}"
             )
+
+    def _refuse_other(self, own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless a checkpoint's run had all of its own settings the same."""
+        for name, value in own.items():
+            if name not in saved or saved[name] != value:
+                raise ValueError(
+                    f"checkpoint: its run had {name} {saved.get(name)!r}, and this has {value!r}"
+                )
 
     def _train_loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
         """Shuffled batches of this process; items are asked for by (index, seed)."""
@@ -101,6 +110,15 @@ class SeededSampler(DistributedSampler[tuple[int, int]]):
 def mix_seeds(*numbers: int) -> int:
     """One seed of 64 bits out of several numbers, unlike for unlike ones."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's generator of the host as after this seed, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would also note the seed down for every GPU, each time.
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _stop_for_parent_only(worker_id: int) -> None:

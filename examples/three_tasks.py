@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from command_line import run
-from image_data import IMAGE_SIZES, DatasetName, Images, load_images
+from image_data import VIEW_SIZES, DatasetName, Images, load_labelled
 from lightning.pytorch import LightningModule, Trainer
 from nearest import nearest_neighbour_accuracy
+from seeded_data import seeded
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -51,9 +52,12 @@ IMAGES, VIEWS = 200, 20
 class ThreeTasks(LightningModule):
     """Backbone, bank and two predictors; the invariant task comes first."""
 
-    def __init__(self, backbone: nn.Module, width: int, statistics: Statistics) -> None:
+    def __init__(
+        self, backbone: nn.Module, width: int, statistics: Statistics, batch_size: int
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.learning_rate = 0.03 * batch_size / 256
         self.experts = RoutedExperts(width, width, 128, num_experts=16, num_tasks=len(TASKS))
         self.predictors = nn.ModuleDict()
         for name, part in PARTS.items():
@@ -84,7 +88,9 @@ class ThreeTasks(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The quickstart's SGD, and a cosine to 0."""
-        optimizer = torch.optim.SGD(self.parameters(), lr=0.015, momentum=0.9, weight_decay=5e-4)
+        optimizer = torch.optim.SGD(
+            self.parameters(), lr=self.learning_rate, momentum=0.9, weight_decay=5e-4
+        )
         assert self.trainer.max_epochs is not None
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs)
         return [optimizer], [schedule]
@@ -115,18 +121,11 @@ def main(
         output: JSON file for the results.
     """
     torch.manual_seed(seed)
-    _, train, held_out = load_images(dataset, data_dir)
-    if train is None or held_out is None:
-        raise ValueError(f"data_dir: expected class folders in {data_dir}, to measure by")
-    if max_images is not None:
-        train = train.part(np.arange(min(max_images, len(train))))
-    if len(train) < batch_size:
-        raise ValueError(f"batch_size: expected at most the {len(train)} images, got {batch_size}")
-
-    transform = STARTransform(IMAGE_SIZES[dataset], normalize=STL10_NORMALIZE)
-    encoder = create_backbone(backbone, init="paper", input_size=IMAGE_SIZES[dataset])
+    train, held_out = load_labelled(dataset, data_dir, batch_size, max_images)
+    transform = STARTransform(VIEW_SIZES[dataset], normalize=STL10_NORMALIZE)
+    encoder = create_backbone(backbone, init="paper", input_size=VIEW_SIZES[dataset])
     statistics = estimate_statistics(transform, train.image_sizes())
-    model = ThreeTasks(encoder, encoder.num_features, statistics)
+    model = ThreeTasks(encoder, encoder.num_features, statistics, batch_size)
     loader = DataLoader(
         train.with_transform(transform),
         batch_size,
@@ -137,7 +136,11 @@ def main(
     )
     untrained = measure(model, transform, train, held_out)
     trainer = Trainer(
-        max_epochs=epochs, logger=False, enable_checkpointing=False, enable_model_summary=False
+        max_epochs=epochs,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
     started = time.perf_counter()
     trainer.fit(model.train(), loader)  # Lightning leaves the mode as it finds it
@@ -194,8 +197,7 @@ def find_views(model: ThreeTasks, transform: STARTransform, images: Images) -> d
     """Mean reciprocal rank of a view among those of its image, by each task's prediction of it."""
     loader = DataLoader(images.with_transform(STARMultiViewTransform([transform] * VIEWS)), 20)
     parts: dict[str, list[list[Tensor]]] = {name: [] for name in PARTS}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the same views before and after training
+    with seeded(0):  # the same views before and after training
         for views, _ in tqdm(loader, desc="Views", unit="batch", delay=2):
             views = views.to(model.device)
             original, embeddings = model(views.original), [model(x) for x in views.views]

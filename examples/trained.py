@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import yaml
 from checkpoints import read_checkpoint
-from einops import rearrange
 from encoder import Encoder, open_checkpoint
 from torch import Tensor, nn
 
@@ -84,12 +83,6 @@ def open_trained(checkpoint: str) -> Trained:
     settings["backbone"] = _describe(encoder.backbone)
     settings["head"] = _describe_head(head)
     return Trained(encoder.backbone.eval(), head.eval(), transform, settings)
-
-
-def expert_outputs(head: STARProjectionHead, features: Tensor) -> Tensor:
-    """Each expert's own output E_k(y), (B, E, d), from features (B, D)."""
-    bank = head.experts
-    return rearrange(bank.layers(features.t()), "1 (e d) b -> b e d", e=bank.num_experts)
 
 
 def _head_of_training(state: Mapping[str, Tensor], path: Path) -> STARProjectionHead:

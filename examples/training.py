@@ -5,8 +5,6 @@ draws are functions of the seed and the step, so that an interrupted run ends as
 """
 
 import random
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,10 +14,7 @@ import torch
 from checkpoints import SafeCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from pretrain import LastCheckpoint, StopOnSigterm, check_folder
-from processes import leave_group
+from resumable import LastCheckpoint, StopOnSigterm
 from seeded_data import SeededDataModule, mix_seeds
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -101,12 +96,7 @@ class SeededData(SeededDataModule):
         assert self.trainer is not None
         if not self.trainer.training:
             return
-        for name, value in self.state_dict().items():
-            if name not in state_dict or state_dict[name] != value:
-                raise ValueError(
-                    f"checkpoint: its run had {name} {state_dict.get(name)!r}, and this has "
-                    f"{value!r}"
-                )
+        self._refuse_other(self.state_dict(), state_dict)
 
 
 class StepSeeds(Callback):
@@ -150,12 +140,7 @@ def create_trainer(
             *callbacks,
             StepSeeds(seed),
             StopOnSigterm(),
-            LastCheckpoint(
-                output / "checkpoints",
-                filename="last",
-                enable_version_counter=False,
-                save_on_train_epoch_end=True,
-            ),
+            LastCheckpoint(output / "checkpoints"),
         ],
         "plugins": [SafeCheckpointIO()],
         "num_sanity_val_steps": 0,
@@ -164,29 +149,6 @@ def create_trainer(
     if taken := sorted(own.keys() & (options or {}).keys()):
         raise ValueError(f"trainer: expected arguments that the script does not set, got {taken}")
     return Trainer(**own, **(options or {}))
-
-
-def fit(trainer: Trainer, module: LightningModule, data: SeededData, ckpt_path: str | None) -> None:
-    """Train, from a checkpoint on where one is given; end in order when a cluster says so.
-
-    Args:
-        trainer: Of :func:`create_trainer`.
-        module: What is trained.
-        data: What it is trained on.
-        ckpt_path: A checkpoint of this run, ``"last"`` for its last one where there is one.
-
-    Raises:
-        FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.
-        OSError: If the folder is not writable, or its disk too full for two checkpoints.
-    """
-    if trainer.is_global_zero:
-        check_folder(Path(trainer.default_root_dir), module, ckpt_path, name="output")
-    try:
-        trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
-    except SIGTERMException:
-        rank_zero_info("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
-        leave_group()
-        sys.exit(128 + signal.SIGTERM)
 
 
 def check_weights(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
@@ -227,8 +189,9 @@ class _SeededItems(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Any, ...]:
-        index, seed = item
+    def __getitem__(self, item: tuple[int, int] | int) -> tuple[Any, ...]:
+        # Trainer(overfit_batches=...) brings a sampler of its own.
+        index, seed = item if isinstance(item, tuple) else (item, item)
         _seed_host(seed)
         return self.items[index]
 
@@ -242,8 +205,8 @@ class _CountedItems(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, item: tuple[int, bool]) -> tuple[Any, ...]:
-        index, counts = item
+    def __getitem__(self, item: tuple[int, bool] | int) -> tuple[Any, ...]:
+        index, counts = item if isinstance(item, tuple) else (item, True)
         return (*self.items[index], counts)
 
 

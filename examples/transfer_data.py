@@ -1,6 +1,7 @@
 """The labelled data sets on which frozen features are judged, in one form."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
@@ -109,6 +110,31 @@ def available(data_dir: Path) -> list[TransferName]:
     Warns of those that are there in part. Fetches nothing.
     """
     return [name for name in get_args(TransferName) if _is_there(name, data_dir)]
+
+
+def measure_each(
+    dataset: TransferName | Literal["all"],
+    data_dir: Path,
+    measure: Callable[[TransferName, TransferData], None],
+) -> list[TransferName]:
+    """Measure on one data set, or on all that are available and can be measured on.
+
+    Returns:
+        Those that could not, after printing why.
+
+    Raises:
+        ValueError: If the one that was asked for cannot be measured on.
+    """
+    left: list[TransferName] = []
+    for name in available(data_dir) if dataset == "all" else [dataset]:
+        try:
+            measure(name, load_transfer(name, data_dir))
+        except ValueError as error:
+            if dataset != "all":
+                raise
+            print(f"{name:14} not measured: {error}")
+            left.append(name)
+    return left
 
 
 def _of_listing(name: TransferName, listing: Listing) -> TransferData:

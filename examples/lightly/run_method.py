@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from command_line import run
 from embeddings import embed, embed_views
 from head_measures import equivariance
-from image_data import IMAGE_SIZES, DatasetName, Images, load_images
-from nearest import nearest_neighbour_accuracy
+from image_data import VIEW_SIZES, DatasetName, Images, load_labelled
+from nearest import measure_features
 from trained import Trained
 from whole_files import write_json
 
@@ -68,18 +68,16 @@ def run_method(
             batch_size: Images a step.
             seed: Of weights, views and order.
             num_workers: Processes that make views.
-            output: JSON file for the results; in runs/lightly/ by default, named by all that
-                the run depends on.
+            output: JSON file for the results; in runs/lightly/ by default, named by the method
+                and its settings.
         """
         seed_everything(seed, verbose=False)
-        _, train, held_out = load_images(dataset, data_dir)
-        if train is None or held_out is None:
-            raise ValueError(f"data_dir: expected class folders in {data_dir}, to measure by")
-        transform = create_transform(IMAGE_SIZES[dataset], normalize=STL10_NORMALIZE)
+        train, held_out = load_labelled(dataset, data_dir, batch_size)
+        transform = create_transform(VIEW_SIZES[dataset], normalize=STL10_NORMALIZE)
         recorded = (
             transform.recorded[0] if isinstance(transform, STARMultiViewTransform) else transform
         )
-        encoder = create_backbone(backbone, input_size=IMAGE_SIZES[dataset])
+        encoder = create_backbone(backbone, input_size=VIEW_SIZES[dataset])
         module = method(
             encoder,
             encoder.num_features,
@@ -94,9 +92,13 @@ def run_method(
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
         )
-        before = measure_features(module, recorded, train, held_out)
+        before = measure_features(as_trained(module, recorded), train, held_out)
         trainer = Trainer(
-            max_epochs=epochs, logger=False, enable_checkpointing=False, enable_model_summary=False
+            max_epochs=epochs,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
         )
         started = time.perf_counter()
         trainer.fit(module.train(), loader)  # Lightning leaves the mode as it finds it
@@ -104,6 +106,7 @@ def run_method(
             "method": method.__name__,
             "routing": routing,
             "dataset": dataset,
+            "data_dir": None if data_dir is None else str(data_dir),
             "backbone": backbone,
             "images": len(train),
             "epochs": epochs,
@@ -111,33 +114,21 @@ def run_method(
             "seed": seed,
             "seconds": time.perf_counter() - started,
             "1-NN accuracy before": before,
-            "1-NN accuracy after": measure_features(module, recorded, train, held_out),
+            "1-NN accuracy after": measure_features(as_trained(module, recorded), train, held_out),
         }
-        results |= retrieval_of_views(module, recorded, held_out)
+        results |= retrieval_of_views(as_trained(module, recorded), held_out)
         for name, value in results.items():
             print(f"{name:30} {value:.3f}" if isinstance(value, float) else f"{name:30} {value}")
-        budget = f"{dataset}_{backbone}_{epochs}_{batch_size}_{seed}"
+        source = dataset if data_dir is None else f"{dataset}_{data_dir.resolve().name}"
+        budget = f"{source}_{backbone}_{epochs}_{batch_size}_{seed}"
         name = f"{method.__name__.lower()}_{routing}_{budget}.json"
         write_json(output or Path("runs/lightly") / name, results)
 
     run(main)
 
 
-def measure_features(
-    module: LightningModule, transform: STARTransform, train: Images, held_out: Images
-) -> float:
-    """Share of held-out images whose nearest training image, by cosine, has their label."""
-    bank, queries = (
-        embed(as_trained(module, transform), part).features for part in (train, held_out)
-    )
-    return nearest_neighbour_accuracy(bank, train.labels, queries, held_out.labels)
-
-
-def retrieval_of_views(
-    module: LightningModule, transform: STARTransform, held_out: Images
-) -> dict[str, float]:
+def retrieval_of_views(trained: Trained, held_out: Images) -> dict[str, float]:
     """Mean reciprocal rank of a view by its prediction among those of its image, and chance's."""
-    trained = as_trained(module, transform)
     if trained.head.predictor is None:
         return {}
     images = held_out.part(np.arange(min(IMAGES, len(held_out))))

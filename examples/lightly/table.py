@@ -25,17 +25,15 @@ def main(folder: Path = Path("runs/lightly")) -> None:
     runs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         found = json.loads(path.read_text())
-        budget = tuple(
-            found[key]
-            for key in ("method", "seed", "dataset", "backbone", "images", "epochs", "batch_size")
-        )
+        names = ("method", "seed", "dataset", "epochs", "data_dir", "backbone", "images")
+        budget = tuple(found.get(name) for name in (*names, "batch_size"))
         runs.setdefault(budget, {})[found["routing"]] = found
     pairs = {budget: both for budget, both in runs.items() if {"mmoe", "invariant"} <= both.keys()}
     if not pairs:
         raise ValueError(f"folder: expected runs of one method with both routings in {folder}")
     print("| method | data set | seed | epochs | untrained | alone | with STAR | MRR (chance) |")
     print("|---|---|---|---|---|---|---|---|")
-    for (method, seed, dataset, _, _, epochs, _), both in pairs.items():
+    for (method, seed, dataset, epochs, *_), both in pairs.items():
         star, alone = both["mmoe"], both["invariant"]
         cells = [
             method,

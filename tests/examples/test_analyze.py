@@ -414,6 +414,8 @@ def test_names(tmp_path: Path) -> None:
     for part in ("train/one", "train/two", "val/one"):
         (tmp_path / "split" / part).mkdir(parents=True)
     assert class_names("folder", tmp_path / "split", 2) == ["one", "two"]
+    (tmp_path / "train_alone/train/tabby").mkdir(parents=True)
+    assert class_names("imagenet100", tmp_path / "train_alone", 1) == ["tabby"]
 
 
 @pytest.mark.parametrize(

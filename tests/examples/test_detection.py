@@ -237,6 +237,8 @@ def test_an_epoch_divides_the_iterations() -> None:
     assert detection.steps_per_epoch(200, 30) == 25
     assert detection.steps_per_epoch(7, 30) == 7
     assert detection.steps_per_epoch(7, 6) == 1
+    with pytest.raises(ValueError, match="iterations: .* such as 10000, got 10007"):
+        detection.steps_per_epoch(10007, 5000)
 
 
 def random_scene(generator: np.random.Generator) -> tuple[dict, dict]:

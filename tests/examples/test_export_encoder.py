@@ -19,13 +19,10 @@ from star_head import STAR, STARProjectionHead
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, load_encoder
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "export_encoder.py"
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
-
-def export(checkpoint: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), str(checkpoint), str(folder)], capture_output=True, text=True
-    )
+import export_encoder
+from encoder import open_encoder
 
 
 def training_checkpoint(folder: Path, backbone: nn.Module, **data: object) -> Path:
@@ -55,9 +52,7 @@ def test_training_checkpoint_into_timm_and_torchvision(tmp_path: Path, name: str
     backbone = shaken(create_backbone(name))
     normalize = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
     path = training_checkpoint(tmp_path, backbone, input_size=64, normalize=normalize)
-    done = export(path, tmp_path / "encoder")
-    assert done.returncode == 0, done.stderr
-
+    export_encoder.main(str(path), tmp_path / "encoder")
     images = torch.randn(2, 3, 64, 64)
     ours = backbone(images)
     opened = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
@@ -73,8 +68,11 @@ def test_training_checkpoint_into_timm_and_torchvision(tmp_path: Path, name: str
 
 def test_small_stem_and_other_arguments_survive(tmp_path: Path) -> None:
     backbone = shaken(create_backbone("resnet10t", small_images=True, drop_path_rate=0.1))
-    done = export(training_checkpoint(tmp_path, backbone), tmp_path / "encoder")
+    path = training_checkpoint(tmp_path, backbone)
+    command = [sys.executable, export_encoder.__file__, str(path), str(tmp_path / "encoder")]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert f"The encoder of {path} is in" in done.stdout
     images = torch.randn(2, 3, 32, 32)
     opened = load_encoder(tmp_path / "encoder").eval()
     torch.testing.assert_close(opened(images), backbone(images))
@@ -87,8 +85,7 @@ def test_authors_checkpoint(tmp_path: Path, name: str, gpus: int, size: int) -> 
     authors = Authors(name)
     shaken(authors.backbone)
     path = authors.save(tmp_path / "checkpoint.pth", gpus)
-    done = export(path, tmp_path / "encoder")
-    assert done.returncode == 0, done.stderr
+    export_encoder.main(str(path), tmp_path / "encoder")
     opened = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
     assert opened.pretrained_cfg["input_size"] == (3, size, size)
     images = torch.randn(2, 3, 64, 64)
@@ -120,9 +117,6 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save(torch.ones(3), tmp_path / "tensor")
     torch.save({"model": {"weight": torch.ones(3)}}, tmp_path / "foreign")
     torch.save({"state_dict": {}, "epoch": 0, "global_step": 0}, tmp_path / "other.ckpt")
-    sys.path.insert(0, str(SCRIPT.parent))
-    from encoder import open_encoder
-
     for name, message in bad.items():
         with pytest.raises(ValueError, match=re.escape(message)):
             open_encoder(str(tmp_path / name))
@@ -130,16 +124,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_exported_folder_and_timm_name_open_too(tmp_path: Path) -> None:
-    sys.path.insert(0, str(SCRIPT.parent))
-    from encoder import open_encoder
-
     backbone = shaken(create_backbone("resnet10t"))
-    export(
-        training_checkpoint(
-            tmp_path, backbone, input_size=48, normalize={"mean": [0.5] * 3, "std": [0.5] * 3}
-        ),
-        tmp_path / "encoder",
+    path = training_checkpoint(
+        tmp_path, backbone, input_size=48, normalize={"mean": [0.5] * 3, "std": [0.5] * 3}
     )
+    export_encoder.main(str(path), tmp_path / "encoder")
     encoder = open_encoder(str(tmp_path / "encoder"))
     assert (encoder.input_size, encoder.normalize["std"]) == (48, [0.5] * 3)
     images = torch.randn(2, 3, 48, 48)

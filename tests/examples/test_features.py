@@ -68,6 +68,9 @@ def test_cache_is_of_this_encoder_and_these_images(
     tmp_path: Path, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(make_encoder(), images, cache=tmp_path)
+    (tmp_path / "other").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1  # as any file is written: a cache may be shared
     with monkeypatch.context() as patch:
         patch.setattr(features_module, "_write", None)  # it must not be called
         extract(make_encoder(), images, cache=tmp_path)

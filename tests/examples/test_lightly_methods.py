@@ -58,7 +58,8 @@ def make(module: ModuleType, name: str, routing: str) -> LightningModule:
     backbone = nn.Sequential(
         nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
     )
-    return getattr(module, METHODS[name])(backbone, 12, statistics="stl10", routing=routing)
+    star: dict[str, object] = {"num_experts": 2} if routing == "mmoe" else {}
+    return getattr(module, METHODS[name])(backbone, 12, statistics="stl10", routing=routing, **star)
 
 
 def make_loader(module: ModuleType, images: Path) -> DataLoader:

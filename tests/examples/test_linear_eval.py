@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 import linear_eval
+import transfer_data
 from encoder import Encoder
 from features import Features, extract
 from linear_eval import PAPER, evaluate, main, means, measure
@@ -158,7 +159,7 @@ def test_goes_on_after_a_data_set_that_fails(
 ) -> None:
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
-    monkeypatch.setattr(linear_eval, "available", lambda _: ["pets", "digits"])
+    monkeypatch.setattr(transfer_data, "available", lambda _: ["pets", "digits"])
     with pytest.raises(SystemExit, match="not measured: pets"):
         main(
             str(tmp_path / "encoder"),

@@ -27,7 +27,7 @@ RANKS = [f"mean reciprocal rank, {name}" for name in PARTS]
 
 def make_model(width: int = 12) -> ThreeTasks:
     backbone = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, width))
-    return ThreeTasks(backbone, width, STATISTICS)
+    return ThreeTasks(backbone, width, STATISTICS, batch_size=128)
 
 
 @pytest.mark.slow

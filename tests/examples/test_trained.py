@@ -12,7 +12,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
-from trained import expert_outputs, open_trained
+from trained import open_trained
 
 from star_head.adapters.timm import create_backbone, export_encoder
 
@@ -31,7 +31,7 @@ def test_head_of_a_training_run(tmp_path: Path, routing: str, num_layers: int) -
         torch.testing.assert_close(features, star.backbone(images))
         found, expected = trained.head(features), star.head(features)
         torch.testing.assert_close(found.invariant, expected.invariant)
-        outputs = expert_outputs(trained.head, features)
+        outputs = trained.head.experts.expert_outputs(features)
         mixed = trained.head.routing_weights(features) @ outputs
         torch.testing.assert_close(mixed[:, 0], expected.invariant)
         if routing == "invariant":
@@ -72,7 +72,7 @@ def test_authors_file(tmp_path: Path, name: str, size: int) -> None:
     assert trained.head.experts.num_experts == EXPERTS
     if name == "resnet18":
         features = torch.randn(4, 512)
-        outputs = expert_outputs(trained.head, features)
+        outputs = trained.head.experts.expert_outputs(features)
         expected = [p.eval()(features.double()).float() for p in authors.projectors]
         torch.testing.assert_close(outputs, torch.stack(expected, dim=1))
 
