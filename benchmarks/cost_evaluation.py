@@ -73,8 +73,10 @@ def main(
     grid = QUICK if quick else FULL
     wanted = [s for s in [*paths(grid), *correlations(grid)] if s not in points]
     for settings in tqdm(wanted, desc="Points"):
-        solve = path if settings["part"] == "path" else correlation
-        points.measure(settings, solve(settings, device))
+        if settings["part"] == "path":
+            points.measure(settings, path(settings, device))
+        else:
+            points.measure(settings, correlation(settings), on="cpu")
     print(f"{len(points.points)} points in {output}")
 
 
@@ -129,7 +131,7 @@ def made_up_features(n: int, d: int, c: int) -> tuple[Tensor, Tensor]:
     return (centres[labels] + noise) / torch.arange(1, d + 1).sqrt(), labels
 
 
-def correlation(settings: Settings, device: str) -> Callable[[], None]:
+def correlation(settings: Settings) -> Callable[[], None]:
     """The canonical correlations at a point."""
     generator = torch.Generator().manual_seed(0)
     shape = settings["samples"], settings["dimensions"]

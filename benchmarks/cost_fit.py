@@ -71,9 +71,10 @@ class Share(NamedTuple):
         return (step - self.fixed) / self.of_expert if self.of_expert > 0 else float("inf")
 
 
-def median_seconds(point: Point) -> float:
-    """The middle of a point's runs."""
-    return statistics.median(point["seconds"])
+def least_seconds(point: Point) -> float:
+    """The shortest of its runs: whatever else a machine does only makes them longer."""
+    seconds: list[float] = point["seconds"]
+    return min(seconds)
 
 
 def of_part(points: Sequence[Point], part: str) -> list[Point]:
@@ -104,7 +105,7 @@ def fit_head(points: Sequence[Point]) -> StepFit:
     """The law of the head alone."""
     heads = of_part(points, "head")
     works = [head_step(head_sizes(point["settings"])) for point in heads]
-    measured = [median_seconds(point) for point in heads]
+    measured = [least_seconds(point) for point in heads]
     columns = np.array([[1.0, work.operations, FLOAT_BYTES * work.numbers] for work in works])
     overhead, per_operation, per_byte = fit_line(columns, measured).tolist()
     rate = 1 / per_operation if per_operation else float("inf")
@@ -147,9 +148,9 @@ def head_shares(points: Sequence[Point]) -> list[Share]:
         ]
         if len(steps) < 2:
             continue
-        alone = median_seconds(backbone)
+        alone = least_seconds(backbone)
         experts = [point["settings"]["experts"] for point in steps]
-        seconds = [median_seconds(point) for point in steps]
+        seconds = [least_seconds(point) for point in steps]
         columns = np.array([[1.0, e] for e in experts])
         fixed, of_expert = fit_line(columns, seconds).tolist()
         found = [1 - alone / s for s in seconds]

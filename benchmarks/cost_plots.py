@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from cost_counts import head_step
-from cost_fit import Point, Share, fit_head, head_sizes, median_seconds, of_part
+from cost_fit import Point, Share, fit_head, head_sizes, least_seconds, of_part
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,8 +41,8 @@ def draw_head(points: Sequence[Point], path: Path) -> None:
             curve = [p for p in chosen if p["settings"][of] == value]
             curve.sort(key=lambda p: p["settings"][x])
             at = [p["settings"][x] for p in curve]
-            label = f"{value} {of}" if of == "experts" else f"{of} {value}"
-            above.plot(at, [1e3 * median_seconds(p) for p in curve], "o", color=color, markersize=3)
+            label = f"{of} {value}"
+            above.plot(at, [1e3 * least_seconds(p) for p in curve], "o", color=color, markersize=3)
             law = [1e3 * fit.seconds(head_step(head_sizes(p["settings"]))) for p in curve]
             above.plot(at, law, color=color, linewidth=1, label=label)
             below.plot(at, [p["peak_bytes"] / MIB for p in curve], "o-", color=color, markersize=3)
@@ -104,7 +104,7 @@ def draw_evaluation(points: Sequence[Point], path: Path) -> None:
     for (part, x), (above, below) in zip(panels, axes.T, strict=True):
         curve = along(of_part(points, part), x)
         at = [p["settings"][x] for p in curve]
-        above.plot(at, [median_seconds(p) for p in curve], "o-", color="#3b6fb6", markersize=4)
+        above.plot(at, [least_seconds(p) for p in curve], "o-", color="#3b6fb6", markersize=4)
         below.plot(at, [p["peak_bytes"] / MIB for p in curve], "o-", color="#d9822b", markersize=4)
         above.set_title(part, fontsize=10)
         finish(above, x, "s" if above is axes[0, 0] else "", at)

@@ -63,21 +63,28 @@ class Points:
     def __contains__(self, settings: Settings) -> bool:
         return any(point["settings"] == settings for point in self.points)
 
-    def measure(self, settings: Settings, run: Callable[[], Mapping[str, Any] | None]) -> None:
+    def measure(
+        self,
+        settings: Settings,
+        run: Callable[[], Mapping[str, Any] | None],
+        on: str | None = None,
+    ) -> None:
         """Measure a run's time and memory and write them.
 
         Args:
             settings: Of the point.
             run: What is measured; leaves no more memory held than it found. What it returns is
                 written as well.
+            on: The device on which it runs; that of the points unless given.
         """
+        device = self.device if on is None else torch.device(on)
         noted: Mapping[str, Any] | None = None
 
         def once() -> None:
             nonlocal noted
             noted = run()
 
-        peak, seconds = peak_bytes(once, self.device), time_runs(once, self.device)
+        peak, seconds = peak_bytes(once, device), time_runs(once, device)
         self.add(settings, seconds, peak, noted or {})
 
     def add(

@@ -23,7 +23,7 @@ import cost_counts
 from command_line import run
 from cost_backbone import BackboneCounts, count_backbone
 from cost_counts import FLOAT_BYTES, VIEWS, Sizes, Work
-from cost_fit import Point, fit_head, median_seconds, of_part
+from cost_fit import Point, fit_head, least_seconds, of_part
 from cost_head import Precision, training_step
 from cost_points import Settings, read_points
 from head import count_operations
@@ -159,6 +159,8 @@ def main(
     )
     step = of_backbone.plus(of_head)
     if curves is not None:
+        if gpus > 1:
+            raise ValueError(f"gpus: curves are of one device, got {gpus}")
         saved = read_points(curves)
         fast, slow = by_curves(saved["points"], of_backbone, of_head)
         print(f"by the curves of {saved['machine']['device']}: {fast:.3g} to {slow:.3g} s a step")
@@ -267,7 +269,7 @@ def by_curves(points: Sequence[Point], of_backbone: Step, of_head: Step) -> tupl
             count_backbone(point["settings"]["backbone"], point["settings"]["size"]),
             point["settings"]["batch"],
         ).operations
-        / median_seconds(point)
+        / least_seconds(point)
         for point in of_part(points, "backbone")
     ]
     low, high = head / (1 + errors[-1]), head / (1 + errors[0])
@@ -285,7 +287,7 @@ def print_check(saved: Mapping[str, Any], gpu: GPUName) -> None:
         processes = settings.get("processes", 1)
         step = point_step(settings)
         fast, slow = (seconds(step, processes, GPUS[gpu], precision, a) for a in (FAST, SLOW))
-        measured = median_seconds(point)
+        measured = least_seconds(point)
         inside += fast <= measured <= slow
         told = ", ".join(f"{name} {value}" for name, value in settings.items())
         print(f"{1e3 * fast:9.2f} {1e3 * slow:10.2f} {1e3 * measured:10.2f}  {told}")

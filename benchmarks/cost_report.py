@@ -24,7 +24,7 @@ from cost_fit import (
     fit_sizes,
     head_shares,
     head_sizes,
-    median_seconds,
+    least_seconds,
     of_part,
 )
 from cost_plots import MIB, SHARES, along, draw_evaluation, draw_head, draw_shares, middle
@@ -84,7 +84,7 @@ def head_tables(points: Sequence[Point]) -> list[str]:
         sizes = head_sizes(point["settings"])
         counted = FLOAT_BYTES * (head_weights(sizes) + head_activations(sizes))
         kept.append(point["peak_bytes"] / counted)
-    powers = fit_sizes(heads, [median_seconds(point) for point in heads])
+    powers = fit_sizes(heads, [least_seconds(point) for point in heads])
     largest = [p for p in heads if head_step(head_sizes(p["settings"])).operations > 1e9]
     lines = ["![Time and memory of the head](cost_head.png)", ""]
     lines += [f"Milliseconds a step (MiB at the peak), width {width}:", ""]
@@ -99,10 +99,11 @@ def head_tables(points: Sequence[Point]) -> list[str]:
     ]
     lines += [power_line("All points", powers)]
     if len(largest) > 3:
-        values = [median_seconds(point) for point in largest]
+        values = [least_seconds(point) for point in largest]
         more = fit_sizes(largest, values)
         lines += [power_line("Points of more than 10^9 operations", more)]
     lines += [
+        "",
         f"The peak was {min(kept):.2f} to {max(kept):.2f} times the counted bytes of gradients "
         f"and of what is kept for the backward pass.",
         "",
@@ -133,7 +134,7 @@ def cross(points: Sequence[Point], rows: str, columns: str, fixed: dict[str, Any
 
 def cell(point: Point) -> str:
     """Milliseconds and MiB."""
-    return f"{digits(1e3 * median_seconds(point))} ({digits(point['peak_bytes'] / MIB)})"
+    return f"{digits(1e3 * least_seconds(point))} ({digits(point['peak_bytes'] / MIB)})"
 
 
 def digits(value: float) -> str:
@@ -191,11 +192,11 @@ def evaluation_tables(points: Sequence[Point]) -> list[str]:
     for part in ("path", "correlations"):
         chosen = of_part(points, part)
         names = [name for name in chosen[0]["settings"] if name != "part"]
-        seconds = [median_seconds(point) for point in chosen]
+        seconds = [least_seconds(point) for point in chosen]
         rows = {
             tuple(p["settings"].values()): [
                 *(p["settings"][name] for name in names),
-                digits(1e3 * median_seconds(p)),
+                digits(1e3 * least_seconds(p)),
                 digits(p["peak_bytes"] / MIB),
                 *([p["iterations"], digits(p["operations"] / 1e9)] if part == "path" else []),
             ]

@@ -70,7 +70,8 @@ def bare_products(width: int, output_dim: int, num_experts: int, batch: int) -> 
 
 # Operations that only look at a tensor otherwise, or make room for one.
 _WITHOUT_WORK = re.compile(
-    "as_strided|detach|empty|expand|permute|reshape|resolve|select|slice|squeeze|transpose|view|t$"
+    "alias|as_strided|chunk|detach|diagonal|empty|expand|flatten|movedim|narrow|permute|reshape|"
+    "resolve|select|slice|split|squeeze|transpose|unbind|unflatten|unsqueeze|view|t$"
 )
 
 
