@@ -103,8 +103,12 @@ def main(
     left = [task for task in tasks if not result_file(task, results).exists()]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_one_thread) as pool:
         futures = [pool.submit(do, task, output, results) for task in left]
-        for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
-            future.result()
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # or the rest would still be run
+            raise
 
 
 def _one_thread() -> None:

@@ -94,7 +94,6 @@ def main(
 def runs_table(budget: Budget, measures: Sequence[Measure]) -> Iterator[str]:
     """Measures of all methods, over seeds."""
     runs = [run for of_seed in budget.runs.values() for run in of_seed.values()]
-    untrained = spread((100 * run["1-NN untrained"] for run in runs), 1)
     chances = (
         f"{measure.title} {spread(found, measure.digits)}"
         for measure in measures
@@ -102,14 +101,17 @@ def runs_table(budget: Budget, measures: Sequence[Measure]) -> Iterator[str]:
         and (found := [c for r in runs if (c := measure.chance(r)) is not None])
     )
     seeds = ", ".join(map(str, budget.seeds))
-    yield f"**Trained on {budget.title}**, seeds {seeds}:"
+    yield f"**Trained on {budget.title}**, {'seed' if len(budget.seeds) == 1 else 'seeds'} {seeds}:"
     yield ""
     rows = (
         [METHODS[name].title, *(spread(budget.values(name, m), m.digits) for m in measures)]
         for name in budget.runs
     )
     yield from table(["", *(measure.title for measure in measures)], rows)
-    yield f"1-NN untrained {untrained}. By chance: {'; '.join(chances)}."
+    if NEAREST in measures:
+        untrained = spread((100 * run["1-NN untrained"] for run in runs), 1)
+        yield f"1-NN untrained {untrained}."
+    yield f"By chance: {'; '.join(chances)}."
     yield ""
 
 
@@ -138,7 +140,8 @@ def _verdict(differences: Sequence[float], sign: int, digits: int) -> str:
 
 def draw_one_usage(budget: Budget, path: Path) -> None:
     """Draw the routing of the first seed's run with 16 experts."""
-    routing = budget.runs["mmoe16"][budget.seeds[0]]["routing"]
+    runs = budget.runs["mmoe16"]
+    routing = runs[min(runs)]["routing"]
     usage, deviation = (torch.tensor(routing[key]) for key in ("usage", "spread"))
     draw_usage(usage, deviation, routing["divergence"], path)
 

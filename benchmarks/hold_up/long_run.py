@@ -90,10 +90,16 @@ def curves(samples: list[dict[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-def fit(seconds: list[float], values: list[float], warm_up: float) -> Trend:
-    """The trend after the warm-up, without moments at which nothing was measured."""
+def fit(seconds: list[float], values: list[float], warm_up: float) -> Trend | None:
+    """The trend after the warm-up, of the moments at which something was measured.
+
+    ``None`` where they are too few: an hour's other curves are not lost for one.
+    """
     kept = [(s, v) for s, v in zip(seconds, values, strict=True) if s >= warm_up and v == v]
-    return fit_trend([s for s, _ in kept], [v for _, v in kept])
+    try:
+        return fit_trend([s for s, _ in kept], [v for _, v in kept])
+    except ValueError:
+        return None
 
 
 def draw(found: dict[str, list[float]], speed: tuple[list[float], list[float]], path: Path) -> None:
@@ -169,7 +175,7 @@ def main(
             "steps": last.step,
             "epochs": last.epoch,
             "exit_status": code,
-            "trends": {name: trend.rounded() for name, trend in trends.items()},
+            "trends": {name: trend and trend.rounded() for name, trend in trends.items()},
             "samples": found,
             "speed": {"seconds": speed[0], "images a second": speed[1]},
         },
@@ -178,6 +184,9 @@ def main(
     print(f"{minutes:g} minutes, {last.step} steps, {last.epoch} epochs; ended with {code}")
     print(f"{'after the warm-up':25} {'mean':>9}  a hour  (95% interval)")
     for name, trend in trends.items():
+        if trend is None:
+            print(f"{name:25} too few to fit a line")
+            continue
         unit = "%" if name == "images a second" else ""
         shown = trend.in_percent() if unit else trend
         print(

@@ -165,9 +165,10 @@ def go_through(member: Member, folder: Path) -> str:
         expected = backbone.eval()(images[0])
         assert expected.shape == (4, width)
         assert expected.isfinite().all()
-        loaded = load_encoder(folder)
-        assert loaded.num_features == width
-        assert torch.equal(loaded.eval()(images[0]), expected)
+        if member in COMMON:  # of the others, timm's own way tells as much
+            loaded = load_encoder(folder)
+            assert loaded.num_features == width
+            assert torch.equal(loaded.eval()(images[0]), expected)
         alone = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         assert torch.equal(alone(images[0]), expected)
     # The classifier that finetuning adds; timm counts the width its own way.
