@@ -26,7 +26,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/episodes.py
 	$(BIN)/python benchmarks/logistic_path.py
 
-# Fills in docs/cost.md; broken off, it goes on where it was.
+# Fills in docs/cost.md; if interrupted, it resumes.
 cost: .venv/ready
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/cost_head.py
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/cost_evaluation.py
