@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_powers_are_found() -> None:
 def test_where_the_head_begins_to_matter() -> None:
     common: dict = {"backbone": "a", "size": 8, "batch": 4}
     points: list[dict] = [
-        {"settings": {"part": "backbone", **common}, "seconds": [9.0, 0.9, 0.1]},
+        {"settings": {"part": "backbone", **common}, "seconds": [9.0, 0.9, 1.1]},
         *(
             {"settings": {"part": "step", **common, "experts": e}, "seconds": [1 + e / 50]}
             for e in (1, 16, 64)
@@ -292,3 +293,11 @@ def test_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert all(p["settings"]["processes"] == 2 and len(p["seconds"]) == 10 for p in points)
     cost_predict.main(check=path, gpu="h100")
     assert capsys.readouterr().out.endswith("of 4 in the range\n")
+
+
+@pytest.mark.slow
+def test_the_page_tells_what_its_results_say(tmp_path: Path) -> None:
+    page = tmp_path / "cost.md"
+    shutil.copy(PAGE, page)
+    cost_report.main(PAGE.parents[1] / "benchmarks/results/cost", page)
+    assert page.read_text() == PAGE.read_text()
