@@ -7,6 +7,7 @@
 Writes the exported encoder, metrics.json and two pictures to runs/quickstart/.
 """
 
+import contextlib
 import time
 from pathlib import Path
 from typing import cast
@@ -91,7 +92,7 @@ def main(
     embedded = embed(network, train)
     if head.predictor is not None:
         z1, z2 = embedded.tasks.unbind(dim=1)
-        if len(z1) > z1.shape[1]:  # it is 1 of any fewer samples
+        with contextlib.suppress(ValueError):  # of few images, or of a collapsed embedding
             results["mean canonical correlation"] = mean_canonical_correlation(z1, z2).item()
         results["divergence of routings"] = routing_divergence(embedded.weights).item()
         draw_routing(embedded.weights, output / "routing.png")
