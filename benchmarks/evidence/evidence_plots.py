@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from methods import METHODS
 from results import CORRELATION, ELSEWHERE, LINEAR, Budget, Measure
 
@@ -42,6 +43,7 @@ def draw_redundancy(budgets: Sequence[Budget], path: Path) -> None:
             axis.plot(mean(x), mean(y), "o", color=color, markersize=9, label=METHODS[name].title)
         axis.set_xlabel("mean canonical correlation of the two embeddings")
         axis.set_ylabel("linear accuracy on the other data set, %")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
         axis.set_title(f"trained on {budget.title}", fontsize=10)
         axis.grid(alpha=0.25)
     axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -86,6 +88,6 @@ def draw_experts(budgets: Sequence[Budget], path: Path) -> None:
             axis.set_title(measure.title, fontsize=10)
             axis.grid(alpha=0.25)
         row[0].set_ylabel(f"trained on\n{budget.title}")
-        row[1].legend(frameon=False, fontsize=7)
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)
     plt.close(figure)
