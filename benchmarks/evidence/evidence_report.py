@@ -104,7 +104,10 @@ def runs_table(budget: Budget, measures: Sequence[Measure]) -> Iterator[str]:
     yield f"**Trained on {budget.title}**, {'seed' if len(budget.seeds) == 1 else 'seeds'} {seeds}:"
     yield ""
     rows = (
-        [METHODS[name].title, *(spread(budget.values(name, m), m.digits) for m in measures)]
+        [
+            METHODS[name].title.replace(" ", "\u00a0"),
+            *(spread(budget.values(name, m), m.digits) for m in measures),
+        ]
         for name in budget.runs
     )
     yield from table(["", *(measure.title for measure in measures)], rows)

@@ -161,4 +161,5 @@ def spread(values: Iterable[float], digits: int) -> str:
     if not values:
         return "-"
     shown = f"{mean(values):.{digits}f}"
-    return shown if len(values) < 2 else f"{shown} ± {stdev(values):.{digits}f}"
+    # In a narrow column a cell would else be broken around the sign.
+    return shown if len(values) < 2 else f"{shown}\u00a0±\u00a0{stdev(values):.{digits}f}"

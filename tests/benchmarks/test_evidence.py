@@ -198,7 +198,7 @@ def test_measures_over_seeds(folder: Path) -> None:
     left = [run["R^2"][name] for name in COLOUR if name != "hue"]
     assert R2_COLOUR.of(run) == pytest.approx(mean(left))
     assert {*GEOMETRY, *COLOUR, "blur sigma"} == {parameter.label for parameter in Parameter}
-    assert spread([1.0, 2.0, 4.0], 2) == f"{7 / 3:.2f} ± {stdev([1, 2, 4]):.2f}"
+    assert spread([1.0, 2.0, 4.0], 2) == f"{7 / 3:.2f}\u00a0±\u00a0{stdev([1, 2, 4]):.2f}"
     assert (spread([1.0], 1), spread([], 1)) == ("1.0", "-")
 
 
@@ -210,12 +210,12 @@ def test_the_page_is_filled_from_the_runs(folder: Path, tmp_path: Path) -> None:
     evidence_report.main(folder, page, readme)
     once = page.read_text(), readme.read_text()
     assert "**Trained on openclipart, 6 epochs**, seeds 0, 1, 2:" in once[0]
-    assert "| SimCLR | 51.5 ± 1.5 |" in once[0]
+    assert "| SimCLR | 51.5\u00a0±\u00a01.5 |" in once[0]
     assert "| separate heads above SimCLR | linear, % | 1 of 3 (-1.0) |" in once[0]
     assert (
         "| STAR-MMoE, 16 experts below separate heads | canonical correlation | 3 of 3 (" in once[0]
     )
-    assert "| SimCLR | 51.5 ± 1.5 | 25.8 ± 0.8 | - | - |" in once[1]
+    assert "| SimCLR | 51.5\u00a0±\u00a01.5 | 25.8\u00a0±\u00a00.8 | - | - |" in once[1]
     for name in ("redundancy", "experts", "usage"):
         with Image.open(page.with_name(f"evidence_{name}.png")) as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
