@@ -1,9 +1,10 @@
-"""Two real data sets as folders of images, made from packages of Debian that need no download.
+"""Real data sets as folders of images: two from packages of Debian, two fetched.
 
 ``fashion-mnist``: the first images of Zalando's Fashion-MNIST, 28 pixels, grey; of the package
 dataset-fashion-mnist. ``openclipart``: drawings in colour, of the package openclipart-png, each
 set on white and fitted into a square of 48 pixels; of its 22 folders those are taken as classes
-that hold enough drawings. Files of more than a megapixel, one in fifty, are left out.
+that hold enough drawings. Files of more than a megapixel, one in fifty, are left out. ``cifar10``
+and ``stl10``: their first labelled images, which torchvision fetches.
 """
 
 import shutil
@@ -12,18 +13,19 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from image_data import load_images
+from image_data import DatasetName, load_images
 from image_folder import find_images, subfolders
 from PIL import Image, ImageOps
 
-DataName = Literal["fashion-mnist", "openclipart"]
-DATA_SETS: tuple[DataName, ...] = get_args(DataName)
+FetchedName = Literal["cifar10", "stl10"]
+DataName = Literal["fashion-mnist", "openclipart", FetchedName]
+OFFLINE: tuple[DataName, ...] = ("fashion-mnist", "openclipart")
 
 _SOURCES: dict[DataName, Path] = {
     "fashion-mnist": Path("/usr/share/datasets/fashion-mnist"),
     "openclipart": Path("/usr/share/openclipart/png"),
 }
-_FASHION_IMAGES = {"train": 5000, "val": 2000}
+_FIRST_IMAGES = {"train": 5000, "val": 2000}
 _DRAWING_SIDE = 48
 # Of a class: fewer are not taken, and of more an evenly spread part.
 _LEAST_DRAWINGS, _MOST_DRAWINGS = 300, 600
@@ -36,7 +38,8 @@ def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
     Args:
         name: Of the data set.
         folder: Where its folder goes.
-        source: Where the package's files are, if elsewhere than Debian puts them.
+        source: Where the files are, if elsewhere than Debian puts them or than they are fetched to,
+            ``folder/downloads``.
 
     Returns:
         The data set's folder.
@@ -47,7 +50,10 @@ def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
     place = folder / name
     if place.is_dir():
         return place
-    source = _SOURCES[name] if source is None else source
+    if source is None:
+        source = _SOURCES.get(name, folder / "downloads")
+    if name in get_args(FetchedName):
+        source.mkdir(parents=True, exist_ok=True)
     if not source.is_dir():
         raise ValueError(
             f"source: expected a folder with {name}, got {source}; on Debian, "
@@ -55,16 +61,19 @@ def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
         )
     scratch = place.with_name(f".{name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
-    (_write_fashion if name == "fashion-mnist" else _write_drawings)(source, scratch)
+    if name == "openclipart":
+        _write_drawings(source, scratch)
+    else:
+        _write_first(name, source, scratch)
     scratch.rename(place)
     return place
 
 
-def _write_fashion(source: Path, folder: Path) -> None:
-    splits = load_images("fashion-mnist", source)
+def _write_first(name: DatasetName, source: Path, folder: Path) -> None:
+    splits = load_images(name, source)
     for part, images in (("train", splits.train), ("val", splits.test)):
         assert images is not None
-        for index in range(_FASHION_IMAGES[part]):
+        for index in range(min(_FIRST_IMAGES[part], len(images))):
             image, label = images[index]
             _save(image, folder / part / str(label) / f"{index:05}.png")
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "evidence"))
 import collect
 import data_sets
 import evidence_report
+from image_data import ImageSplits, load_images
 from methods import METHODS
 from results import (
     COLOUR,
@@ -75,7 +76,7 @@ def draw_packages(folder: Path) -> dict[str, Path]:
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_sets, "_SOURCES", draw_packages(tmp_path))
-    monkeypatch.setattr(data_sets, "_FASHION_IMAGES", {"train": 60, "val": 30})
+    monkeypatch.setattr(data_sets, "_FIRST_IMAGES", {"train": 60, "val": 30})
     monkeypatch.setattr(data_sets, "_LEAST_DRAWINGS", 50)
     monkeypatch.setattr(data_sets, "_MOST_DRAWINGS", 60)
 
@@ -105,6 +106,24 @@ def test_data_sets_become_folders_of_classes(tmp_path: Path) -> None:
         data_sets.prepare("openclipart", tmp_path / "elsewhere", tmp_path / "nothing")
 
 
+@pytest.mark.usefixtures("packages")
+def test_fetched_data_sets_become_folders_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fetch(name: str, source: Path) -> ImageSplits:
+        asked.append((name, source))
+        return load_images("digits")
+
+    monkeypatch.setattr(data_sets, "load_images", fetch)
+    found = data_sets.prepare("cifar10", tmp_path)
+    assert asked == [("cifar10", tmp_path / "downloads")]
+    images = load_images("folder", found)
+    assert len(images.train) == 60
+    assert len(images.test) == 30
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("packages")
 def test_runs_are_trained_and_measured_once(
@@ -112,13 +131,13 @@ def test_runs_are_trained_and_measured_once(
 ) -> None:
     monkeypatch.setattr("measures.IMAGES", 10)
     results, output = tmp_path / "results", tmp_path / "out"
-    for dataset in data_sets.DATA_SETS:
+    for dataset in data_sets.OFFLINE:
         data_sets.prepare(dataset, output / "data")
     for method in ("simclr", "mmoe2"):
         monkeypatch.setattr(
             collect, "SETTINGS", (*collect.SETTINGS, "--data.batch_size=16", "--data.num_workers=0")
         )
-        collect.do(collect.Task("openclipart", method, 3, 2), output, results)
+        collect.do(collect.Task("openclipart", method, 3, 2), data_sets.OFFLINE, output, results)
     (budget,) = read_budgets(results)
     assert (budget.dataset, budget.epochs, budget.seeds) == ("openclipart", 2, [3])
     simclr, star = (budget.runs[name][3] for name in ("simclr", "mmoe2"))
