@@ -135,9 +135,8 @@ class BatchTransform(nn.Module):
     One record means one view, whichever makes it. As in PIL, pixels are whole numbers after each
     operation, for agreement: a pixel differs from PIL's by 0.01 of a level, of 255, on average at
     96 pixels and by 0.04 at 224; without that rounding it would by 1.1, for at most a fifth less
-    time. Single pixels
-    are off by more (of 224 pixels, 2 in 100 at all, at most 22 levels): Pillow resizes some crops
-    along the other axis first, and the next step of a hue can be another colour.
+    time. Single pixels are off by more (of 224 pixels, 2 in 100 at all, at most 22 levels): Pillow
+    resizes some crops along the other axis first, and the next step of a hue can be another colour.
 
     Computed in float32, under autocast too, and without gradients; nothing waits for a GPU. Its
     matrix products are for a GPU: on a CPU it is as fast as PIL at 96 pixels, and slower at 224.

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from whole_files import writing
+from whole_files import replacing
 
 from star_head.adapters._images import resize_and_center_crop, to_rgb
 
@@ -114,45 +112,30 @@ def _write(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
     )
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".npy")
-    try:
-        done = 0
-        progress = tqdm(total=len(images), desc="Features", unit="img", delay=2, mininterval=1)
-        # Not memory-mapped: there, a disk that fills up kills the process without a word.
-        with writing(path), open(handle, "wb") as file, progress:
-            for batch, _ in loader:
-                features = backbone(batch.to(device, non_blocking=True)).flatten(1)
-                features = features.float().cpu().numpy()
-                if not np.isfinite(features).all():
-                    bad = done + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-                    raise ValueError(f"encoder: the features of image {bad} are not finite")
-                largest = np.abs(features).max()
-                if largest > np.finfo(dtype).max:
-                    raise ValueError(
-                        f"half: features of up to {largest:.3g} do not fit into half precision; "
-                        f"keep them in single"
-                    )
-                features = features.astype(dtype)
-                if done == 0:
-                    header = np.lib.format.header_data_from_array_1_0(features)
-                    shape = (len(images), features.shape[1])
-                    np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
-                file.write(np.ascontiguousarray(features).data)
-                done += len(features)
-                progress.update(len(features))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).chmod(0o666 & ~_umask())  # mkstemp's are for their owner alone
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+    done = 0
+    progress = tqdm(total=len(images), desc="Features", unit="img", delay=2, mininterval=1)
+    # Not memory-mapped: there, a disk that fills up kills the process without a word.
+    with replacing(path, several=True) as scratch, open(scratch, "wb") as file, progress:
+        for batch, _ in loader:
+            features = backbone(batch.to(device, non_blocking=True)).flatten(1)
+            features = features.float().cpu().numpy()
+            if not np.isfinite(features).all():
+                bad = done + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+                raise ValueError(f"encoder: the features of image {bad} are not finite")
+            largest = np.abs(features).max()
+            if largest > np.finfo(dtype).max:
+                raise ValueError(
+                    f"half: features of up to {largest:.3g} do not fit into half precision; "
+                    f"keep them in single"
+                )
+            features = features.astype(dtype)
+            if done == 0:
+                header = np.lib.format.header_data_from_array_1_0(features)
+                shape = (len(images), features.shape[1])
+                np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
+            file.write(np.ascontiguousarray(features).data)
+            done += len(features)
+            progress.update(len(features))
 
 
 def _digest(encoder: Encoder, images: Images, half: bool) -> str:

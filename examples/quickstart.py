@@ -17,7 +17,7 @@ import torch
 from command_line import run
 from embeddings import embed
 from image_data import VIEW_SIZES, DatasetName, Images, load_labelled
-from nearest import measure_features
+from nearest import measure_features, nearest_neighbour_accuracy
 from plots import draw_routing, draw_views
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
@@ -76,7 +76,9 @@ def main(
     seconds = time.perf_counter() - started
     export_encoder(encoder, output / "encoder", input_size=size, normalize=STL10_NORMALIZE)
     model.eval()
-    after = measure_features(network, train, held_out)
+    embedded = embed(network, train)
+    queries = embed(network, held_out).features
+    after = nearest_neighbour_accuracy(embedded.features, train.labels, queries, held_out.labels)
 
     results: dict[str, object] = {
         "dataset": dataset,
@@ -89,7 +91,6 @@ def main(
         "1-NN accuracy before": before,
         "1-NN accuracy after": after,
     }
-    embedded = embed(network, train)
     if head.predictor is not None:
         z1, z2 = embedded.tasks.unbind(dim=1)
         with contextlib.suppress(ValueError):  # of few images, or of a collapsed embedding

@@ -3,23 +3,30 @@
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, several: bool = False) -> Iterator[Path]:
     """Yield a place beside ``path`` to write to, and move it there once all is on the disk.
 
     Where writing fails, ``path`` stays as it was and the place is cleared; what a killed process
-    left there is written over. One process at a time.
+    left there is written over.
+
+    Args:
+        path: What is replaced.
+        several: Several processes may do so at a time: each has a place of its own, and what a
+            killed one left stays there.
 
     Raises:
         OSError: If it cannot be written; the error names ``path`` and says why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
+    own = f".{uuid.uuid4().hex}" if several else ""
+    scratch = path.with_name(f".{path.name}{own}.partial")
     try:
         with writing(path):
             yield scratch
