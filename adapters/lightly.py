@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews
+from star_head._checks import describe
+from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews, check_views
 from star_head.head import STAREmbeddings, STARProjectionHead
 
 from ._blur import GaussianBlur
@@ -363,6 +364,8 @@ def equivariant_loss(
         A scalar; 0 from a head with ``routing="invariant"``, which leaves the method as it is.
 
     Raises:
+        TypeError: If ``views`` are no STARViews, or ``embeddings`` or what ``embed`` gives no
+            STAREmbeddings.
         ValueError: If there is none of ``embeddings``, or more than views with parameters.
 
     Example:
@@ -375,6 +378,14 @@ def equivariant_loss(
         >>> equivariant_loss(embed, head, views, [embed(x), embed(x)], NTXentLoss()).shape
         torch.Size([])
     """
+    check_views("views", views)
+    if isinstance(embeddings, STAREmbeddings) or not isinstance(embeddings, tuple | list):
+        raise TypeError(
+            f"embeddings: expected STAREmbeddings of each view in a list, such as (z0, z1), got "
+            f"{describe(embeddings)}"
+        )
+    for z in embeddings:
+        _check_embeddings("embeddings", z)
     if not 1 <= len(embeddings) <= len(views.params):
         raise ValueError(
             f"embeddings: expected those of 1 to {len(views.params)} views with parameters, "
@@ -382,7 +393,17 @@ def equivariant_loss(
         )
     if head.predictor is None:
         return views.original.new_zeros(())
-    equivariant = [z.equivariant for z in (embed(views.original), *embeddings)]
+    of_originals = embed(views.original)
+    _check_embeddings("embed", of_originals)
+    equivariant = [z.equivariant for z in (of_originals, *embeddings)]
     original, *viewed = cast(list[Tensor], equivariant)
     predicted = [head.predict(original, p) for p in views.params[: len(viewed)]]
     return criterion(torch.cat(viewed), torch.cat(predicted))
+
+
+def _check_embeddings(name: str, embeddings: object) -> None:
+    if not isinstance(embeddings, STAREmbeddings):
+        raise TypeError(
+            f"{name}: expected STAREmbeddings, what the head makes of features, before anything "
+            f"takes their invariant part alone, got {describe(embeddings)}"
+        )

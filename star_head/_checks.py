@@ -1,6 +1,8 @@
 """Checks at the door: errors that name the argument, what came and what was expected."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,54 @@ def check_matrix(name: str, tensor: Tensor, width: int | None = None) -> None:
     expected = "(B, D)" if width is None else f"(B, {width})"
     if not isinstance(tensor, Tensor):
         raise TypeError(
-            f"{name}: expected a tensor of shape {expected}, got {type(tensor).__name__}"
+            f"{name}: expected a tensor of shape {expected}, got {describe(tensor)}{meant(tensor)}"
         )
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
     if tensor.ndim != 2 or (width is not None and tensor.shape[1] != width):
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
+
+
+_NAMED = 6  # parts of a container that an error names
+
+
+def describe(value: Any) -> str:
+    """Say what came and what it holds: for an error's "got ..."."""
+    kind = type(value).__name__
+    if isinstance(value, Tensor):
+        return _brief(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    fields = getattr(type(value), "_fields", None)
+    if isinstance(value, tuple | list) and fields is None:
+        held = [_brief(part) for part in value]
+        return f"a {kind} of {len(held)} ({_first(held)})" if held else f"an empty {kind}"
+    if fields is not None:
+        parts = dict(zip(fields, value, strict=True))
+    elif isinstance(value, Mapping):
+        parts = dict(value)
+    else:  # an output object, or anything else
+        held_by = {} if isinstance(value, nn.Module) else getattr(value, "__dict__", {})
+        parts = {name: part for name, part in held_by.items() if isinstance(part, Tensor)}
+    named = [f"{name}: {_brief(part)}" for name, part in parts.items()]
+    return f"a {kind} of {_first(named)}" if named else f"a {kind}"
+
+
+def _brief(part: Any) -> str:
+    shape = f"a tensor of shape {tuple(part.shape)}" if isinstance(part, Tensor) else ""
+    return shape or ("None" if part is None else type(part).__name__)
+
+
+def _first(parts: list[str]) -> str:
+    return ", ".join(parts[:_NAMED]) + ", ..." * (len(parts) > _NAMED)
+
+
+def meant(value: Any) -> str:
+    """What a named tuple of this package says where a tensor is expected."""
+    words = getattr(type(value), "_meant", "")
+    return f"; {words}" if words else ""
 
 
 def check_dtype(name: str, tensor: Tensor, weight: Tensor) -> None:

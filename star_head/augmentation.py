@@ -6,12 +6,15 @@ Source: STAR (arXiv 2510.27222), whose released program records these numbers fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from star_head._checks import describe, meant
+from star_head._parts import not_a_tensor
 
 
 class Parameter(IntEnum):
@@ -61,6 +64,7 @@ class ColorOperation(IntEnum):
     HUE = 3
 
 
+@not_a_tensor("record.vector() makes a tensor of its parameters")
 class AugmentationRecord(NamedTuple):
     """What was done to an image to make one view: enough to do it again.
 
@@ -101,6 +105,7 @@ class AugmentationRecord(NamedTuple):
         return torch.tensor(values, dtype=torch.float32)
 
 
+@not_a_tensor("images are views.original and each of views.views; views.to(device) moves them all")
 class STARViews(NamedTuple):
     """An image without random augmentation, its augmented views and what made them.
 
@@ -134,6 +139,19 @@ class STARViews(NamedTuple):
             tuple(view.to(*args, **kwargs) for view in self.views),
             tuple(p.to(original.device, non_blocking=non_blocking) for p in self.params),
         )
+
+
+def check_views(name: str, views: Any) -> None:
+    """Raise a TypeError unless ``views`` are STARViews; say where in a batch they lie."""
+    if isinstance(views, STARViews):
+        return
+    held = list(views.values()) if isinstance(views, Mapping) else views
+    within = isinstance(held, tuple | list) and any(isinstance(part, STARViews) for part in held)
+    raise TypeError(
+        f"{name}: expected STARViews (original, views, params), as STARTransform and a loader make "
+        f"them, got {describe(views)}"
+        + ("; pass the STARViews within: for views, labels in loader" if within else meant(views))
+    )
 
 
 class Statistics(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from star_head._parts import not_a_tensor
 from star_head.equivariance import EquivariantPredictor, StatisticsLike
 from star_head.experts import ActLayer, NormLayer, ReLU, RoutedExperts
 
@@ -21,6 +22,7 @@ _FIXED_MIXING: dict[str, list[list[float]]] = {
 }
 
 
+@not_a_tensor("a loss on two tensors takes z1.invariant and z2.invariant, STARLoss takes z1 and z2")
 class STAREmbeddings(NamedTuple):
     """Embeddings of one batch for the two tasks.
 

@@ -4,14 +4,16 @@ Sources: SimCLR (arXiv 2002.05709) for NT-Xent; STAR (arXiv 2510.27222) for the 
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from star_head._checks import check_matrix, check_not_negative
+from star_head._checks import check_matrix, check_not_negative, describe, meant
 from star_head._gather import gather, rank, world_size
+from star_head._parts import not_a_tensor
 from star_head.head import STAREmbeddings
 
 # Rows of the similarity matrix held at a time: small enough to stay in cache, large enough to
@@ -78,6 +80,8 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature: t, greater than 0.
+        memory_bank_size: 0, as lightly's arguments are kept to in their order: this loss has no
+            memory bank.
         gather_distributed: Compare with the samples of all processes. Each process averages over
             its own anchors and gradients flow back to the process that they belong to: W times
             those of the loss over the whole batch, so that averaging over W processes, as
@@ -85,7 +89,8 @@ class NTXentLoss(nn.Module):
             Every process must bring the same number of samples.
 
     Raises:
-        ValueError: If ``temperature`` is not a positive number.
+        TypeError: If ``memory_bank_size`` is True or False: ``gather_distributed`` comes third.
+        ValueError: If ``temperature`` is not a positive number, or a memory bank is asked for.
 
     Example:
         >>> loss = NTXentLoss(temperature=0.2)
@@ -93,8 +98,24 @@ class NTXentLoss(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, temperature: float = 0.5, gather_distributed: bool = False) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        memory_bank_size: int | Sequence[int] = 0,
+        gather_distributed: bool = False,
+    ) -> None:
         super().__init__()
+        if isinstance(memory_bank_size, bool):
+            raise TypeError(
+                f"memory_bank_size: expected 0, got {memory_bank_size}; give gather_distributed "
+                f"by keyword: NTXentLoss({temperature}, gather_distributed={memory_bank_size})"
+            )
+        if memory_bank_size != 0:
+            raise ValueError(
+                f"memory_bank_size: expected 0, since this loss has no memory bank, got "
+                f"{memory_bank_size}; lightly.loss.NTXentLoss(memory_bank_size=...) has one, and "
+                f"STARLoss(invariant_loss=...) takes it"
+            )
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature: expected a positive number, got {temperature}")
         self.temperature = temperature
@@ -142,6 +163,7 @@ class NTXentLoss(nn.Module):
         return f"temperature={self.temperature}, gather_distributed={self.gather_distributed}"
 
 
+@not_a_tensor("what is minimised is terms.total")
 class STARLossTerms(NamedTuple):
     """STAR's loss and its parts, scalars.
 
@@ -184,16 +206,18 @@ class STARLoss(nn.Module):
         temperature: float = 0.2,
         equivariant_weight: float = 1.0,
         gather_distributed: bool = False,
-        invariant_loss: nn.Module | None = None,
-        equivariant_loss: nn.Module | None = None,
+        invariant_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        equivariant_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        _check_loss("invariant_loss", invariant_loss)
+        _check_loss("equivariant_loss", equivariant_loss)
         check_not_negative("equivariant_weight", equivariant_weight)
         self.equivariant_weight = equivariant_weight
         if invariant_loss is None:
-            invariant_loss = NTXentLoss(temperature, gather_distributed)
+            invariant_loss = NTXentLoss(temperature, gather_distributed=gather_distributed)
         if equivariant_loss is None:
-            equivariant_loss = NTXentLoss(temperature, gather_distributed)
+            equivariant_loss = NTXentLoss(temperature, gather_distributed=gather_distributed)
         self.invariant_loss = invariant_loss
         self.equivariant_loss = equivariant_loss
 
@@ -217,10 +241,23 @@ class STARLoss(nn.Module):
             The loss and its parts.
 
         Raises:
+            TypeError: If anything but embeddings and predictions came, or a loss gave anything but
+                a tensor.
             ValueError: If the number of predictions differs from that of the equivariant
                 embeddings, or a shape does not fit.
         """
-        invariant = self.invariant_loss(z1.invariant, z2.invariant)
+        for name, z in (("z1", z1), ("z2", z2)):
+            if not isinstance(z, STAREmbeddings):
+                raise TypeError(
+                    f"{name}: expected STAREmbeddings, as a STARProjectionHead makes them of "
+                    f"features, got {describe(z)}{meant(z) or _TWO_TENSORS}"
+                )
+        for name, p in (("predicted1", predicted1), ("predicted2", predicted2)):
+            if p is not None and not isinstance(p, Tensor):
+                raise TypeError(
+                    f"{name}: expected a tensor, what head.predict gives, got {describe(p)}"
+                )
+        invariant = _tensor("invariant_loss", self.invariant_loss(z1.invariant, z2.invariant))
         equivariant = [z.equivariant for z in (z1, z2) if z.equivariant is not None]
         predicted = [p for p in (predicted1, predicted2) if p is not None]
         if len(predicted) != len(equivariant):
@@ -237,8 +274,23 @@ class STARLoss(nn.Module):
                     f"{tuple(embedding.shape)}, got {tuple(prediction.shape)}"
                 )
         loss = self.equivariant_loss(torch.cat(equivariant), torch.cat(predicted))
+        loss = _tensor("equivariant_loss", loss)
         return STARLossTerms(invariant + self.equivariant_weight * loss, invariant, loss)
 
     def extra_repr(self) -> str:
         """The weight, for printing."""
         return f"equivariant_weight={self.equivariant_weight}"
+
+
+_TWO_TENSORS = "; NTXentLoss and lightly's losses compare two tensors"
+
+
+def _check_loss(name: str, loss: Any) -> None:
+    if loss is not None and (isinstance(loss, type) or not callable(loss)):
+        raise TypeError(f"{name}: expected a module on two tensors, got {describe(loss)}")
+
+
+def _tensor(name: str, loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"{name}: expected a loss that gives one tensor, got {describe(loss)}")
+    return loss

@@ -3,16 +3,19 @@
 Source: STAR (arXiv 2510.27222).
 """
 
-from typing import NamedTuple
+import inspect
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from star_head._checks import check_matrix
-from star_head.augmentation import STARViews
+from star_head._checks import check_matrix, describe
+from star_head._parts import not_a_tensor
+from star_head.augmentation import STARViews, check_views
 from star_head.head import STAREmbeddings, STARProjectionHead
 from star_head.losses import STARLoss, STARLossTerms
 
 
+@not_a_tensor("the loss is model.loss(*output.embeddings, *output.predicted).total")
 class STAROutput(NamedTuple):
     """What the model made of a batch of views.
 
@@ -40,6 +43,9 @@ class STAR(nn.Module):
         head: The projection head.
         loss: The loss; STAR's with its defaults unless given.
 
+    Raises:
+        TypeError: If the head is another library's, or the loss takes two tensors only.
+
     Example:
         >>> import torch
         >>> backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32))
@@ -53,6 +59,7 @@ class STAR(nn.Module):
         self, backbone: nn.Module, head: STARProjectionHead, loss: STARLoss | None = None
     ) -> None:
         super().__init__()
+        _check_parts(backbone, head, loss)
         self.backbone = backbone
         self.head = head
         self.loss = STARLoss() if loss is None else loss
@@ -70,8 +77,10 @@ class STAR(nn.Module):
         ``training_step``) of the module that is wrapped, or gradients are not averaged.
 
         Raises:
+            TypeError: If ``views`` are no STARViews, or the backbone gives anything but a tensor.
             ValueError: If there are not two views with two sets of parameters.
         """
+        check_views("views", views)
         if len(views.views) != 2 or len(views.params) != 2:
             raise ValueError(
                 f"views: expected 2 views with 2 sets of parameters, "
@@ -89,11 +98,23 @@ class STAR(nn.Module):
         """The backbone's features of images (B, 3, S, S): (B, D).
 
         Raises:
+            TypeError: If the backbone gives anything but a tensor.
             ValueError: If the backbone does not pool.
         """
-        features: Tensor = self.backbone(images)
+        features = self.backbone(images)
+        if not isinstance(features, Tensor):
+            raise TypeError(
+                f"backbone: expected one tensor of pooled features, (B, D), got "
+                f"{describe(features)}; wrap it in a module whose forward returns the one to train "
+                f"on"
+            )
         if features.ndim == 4 and features.shape[2:] == (1, 1):
             features = features.flatten(1)
+        if features.ndim != 2:
+            raise ValueError(
+                f"backbone: expected shape (B, D), got {tuple(features.shape)}; pool its features, "
+                f"or build it with its own pooling"
+            )
         check_matrix("backbone", features)
         return features
 
@@ -101,3 +122,26 @@ class STAR(nn.Module):
         """Names that the backbone exempts from weight decay, as timm's optimisers ask for them."""
         own = getattr(self.backbone, "no_weight_decay", set)
         return {f"backbone.{name}" for name in own()}
+
+
+def _check_parts(backbone: Any, head: Any, loss: Any) -> None:
+    if isinstance(backbone, type) or not callable(backbone):
+        raise TypeError(f"backbone: expected a module on images, got {describe(backbone)}")
+    if isinstance(head, type) or not (hasattr(head, "predict") and hasattr(head, "predictor")):
+        raise TypeError(f"head: expected a STARProjectionHead, got {describe(head)}")
+    if loss is None:
+        return
+    if isinstance(loss, type) or not _takes_four(getattr(loss, "forward", loss)):
+        raise TypeError(
+            f"loss: expected a STARLoss, got {describe(loss)}; a loss on two tensors goes into "
+            f"STARLoss(invariant_loss=..., equivariant_loss=...)"
+        )
+
+
+def _takes_four(call: Any) -> bool:
+    """Whether it can be called on two views' embeddings and two predictions."""
+    try:
+        inspect.signature(call).bind("z1", "z2", "predicted1", "predicted2")
+    except (TypeError, ValueError):  # not so, or not callable
+        return False
+    return True

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from star_head import STAR, STARLoss, STARProjectionHead, STARViews
+from star_head import STAR, STARLoss, STARLossTerms, STARProjectionHead, STARViews
 
 
 class CountingBackbone(nn.Module):
@@ -80,6 +80,7 @@ def test_compile_fullgraph_with_autocast() -> None:
     model, views = make().eval(), make_views()
     model.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     compiled = torch.compile(model, fullgraph=True)
+    assert type(compiled(views)) is STARLossTerms
     torch.testing.assert_close(compiled(views).total, model(views).total)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         total = compiled(views).total
