@@ -18,19 +18,19 @@ oldest: build/oldest/ready
 
 # Huge pages for the head's contenders: else page faults of large buffers decide much of the time.
 bench: .venv/ready
-	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/head.py
-	$(BIN)/python benchmarks/loss.py
-	$(BIN)/python benchmarks/transform.py
-	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/pipeline.py
-	$(BIN)/python benchmarks/episodes.py
-	$(BIN)/python benchmarks/logistic_path.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.head
+	$(BIN)/python -m benchmarks.loss
+	$(BIN)/python -m benchmarks.transform
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.episodes
+	$(BIN)/python -m benchmarks.logistic_path
 
 # Fills in docs/cost.md; if interrupted, it resumes.
 cost: .venv/ready
-	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/cost_head.py
-	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python benchmarks/cost_evaluation.py
-	$(BIN)/python benchmarks/cost_report.py
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.cost_head
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.cost_evaluation
+	$(BIN)/python -m benchmarks.cost_report
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
@@ -40,6 +40,8 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 
 types: .venv/ready
+	rm -rf build/types && mkdir -p build/types/star_head
+	ln -s $(CURDIR)/star_head/* $(CURDIR)/adapters $(CURDIR)/evaluation $(CURDIR)/examples build/types/star_head
 	$(BIN)/mypy
 
 format: .venv/ready

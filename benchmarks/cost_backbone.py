@@ -4,12 +4,12 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from cost_counts import VIEWS, Work
-from cost_points import count_products
-from head import count_operations
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmarks.cost_counts import VIEWS, Work
+from benchmarks.cost_points import count_products
+from benchmarks.head import count_operations
 from star_head.adapters.timm import create_backbone
 
 IMAGES = 2

@@ -1,14 +1,13 @@
 """Time and memory of a training step on several GPUs, for cost_predict.py to be held against.
 
-    torchrun --nproc_per_node=4 benchmarks/cost_distributed.py --device=cuda --precision=bf16
-    python benchmarks/cost_predict.py --check=runs/cost/distributed_4.json --gpu=h100
+    torchrun --nproc_per_node=4 -m benchmarks.cost_distributed --device=cuda --precision=bf16
+    python -m benchmarks.cost_predict --check=runs/cost/distributed_4.json --gpu=h100
 
 DistributedDataParallel, synchronised batch norms and gathered negatives, as the paper trains.
 Batch norms are synchronised on GPUs only, since PyTorch's do not run on a processor.
 """
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from command_line import run
-from cost_head import ON_GPU, QUICK, Precision, backbones, training_step
-from cost_points import Points, peak_bytes
-from processes import leave_group
+from benchmarks.cost_head import ON_GPU, QUICK, Precision, backbones, training_step
+from benchmarks.cost_points import Points, peak_bytes
+from star_head.examples.command_line import run
+from star_head.examples.training.processes import leave_group
 
 RUNS = 10
 

@@ -1,9 +1,9 @@
 """Time and memory of the linear path and of the canonical correlations against their sizes.
 
-    python benchmarks/cost_evaluation.py
-    python benchmarks/cost_evaluation.py --device=cuda --output=runs/cost_gpu/evaluation.json
+    python -m benchmarks.cost_evaluation
+    python -m benchmarks.cost_evaluation --device=cuda --output=runs/cost_gpu/evaluation.json
 
-"path" is 45 logistic regressions of the linear evaluation (examples/logistic.py) on made-up
+"path" is 45 logistic regressions of the linear evaluation (evaluation/logistic.py) on made-up
 features: class centres and noise, less and less of it along the later of the directions. How many
 iterations the path needs depends on the data, so the operations that it took are written too.
 "correlations" are those of two sets of random embeddings, on the processor in any case. What is in
@@ -11,7 +11,6 @@ the output already is not measured again.
 """
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +19,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from command_line import run
-from cost_points import Points, Settings, count_products
-from logistic import STRENGTHS, Solutions, fit_path
-
+from benchmarks.cost_points import Points, Settings, count_products
+from star_head.evaluation.logistic import STRENGTHS, Solutions, fit_path
+from star_head.examples.command_line import run
 from star_head.metrics import canonical_correlations
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from cost_counts import FLOAT_BYTES, Sizes, Work, head_step
 from scipy.optimize import nnls
+
+from benchmarks.cost_counts import FLOAT_BYTES, Sizes, Work, head_step
 
 Point = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
 """Time and memory of a training step against experts, batch and width, also with backbones.
 
-    python benchmarks/cost_head.py
-    python benchmarks/cost_head.py --device=cuda --precision=bf16 --output=runs/cost_gpu/head.json
+    python -m benchmarks.cost_head
+    python -m benchmarks.cost_head --device=cuda --precision=bf16 --output=runs/cost_gpu/head.json
 
 A step is forward and backward of STAR on three views, without the optimiser. "head" is all of it
 but the backbone: random features, which take gradients, in their place. "backbone" is three passes
@@ -9,7 +9,6 @@ of the backbone alone, "step" is the whole. What is in the output already is not
 """
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,13 +17,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from command_line import run
-from cost_counts import VIEWS, Sizes, head_step
-from cost_points import Points, Settings
-
+from benchmarks.cost_counts import VIEWS, Sizes, head_step
+from benchmarks.cost_points import Points, Settings
 from star_head import STAR, Parameter, STARLoss, STARProjectionHead, STARViews
 from star_head.adapters.timm import create_backbone
+from star_head.examples.command_line import run
 
 Precision = Literal["float32", "tf32", "bf16"]
 

@@ -9,10 +9,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from cost_counts import head_step
-from cost_fit import Point, Share, fit_head, head_sizes, least_seconds, of_part
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from benchmarks.cost_counts import head_step
+from benchmarks.cost_fit import Point, Share, fit_head, head_sizes, least_seconds, of_part
 
 SHARES = (0.1, 0.5)
 MIB = 2**20

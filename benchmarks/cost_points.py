@@ -18,9 +18,9 @@ import timm
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from whole_files import write_json
 
 import star_head
+from star_head._whole_files import write_json
 
 Settings = Mapping[str, Any]
 """What tells a point from others."""

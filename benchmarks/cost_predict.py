@@ -1,8 +1,8 @@
 """Predicts time, memory and messages of a training step on one GPU and on several, and checks it.
 
-    python benchmarks/cost_predict.py
-    python benchmarks/cost_predict.py --backbone=resnet50 --size=224 --experts=8 --batch=64 --gpus=4
-    python benchmarks/cost_predict.py --check=runs/cost_gpu/head.json --gpu=h100 --precision=bf16
+    python -m benchmarks.cost_predict
+    python -m benchmarks.cost_predict --backbone=resnet50 --size=224 --experts=8 --batch=64 --gpus=4
+    python -m benchmarks.cost_predict --check=runs/cost_gpu/head.json --gpu=h100 --precision=bf16
 
 Nothing in it was measured on a GPU. Operations and bytes are counted; rates are the makers', and
 what share of these a step reaches is assumed: two sets of assumptions, a fast and a slow one, give
@@ -10,7 +10,6 @@ a range. With --check it holds the range against every point of a file of cost_h
 cost_distributed.py.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,15 +17,14 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import cost_counts
-from command_line import run
-from cost_backbone import BackboneCounts, count_backbone
-from cost_counts import FLOAT_BYTES, VIEWS, Sizes, Work
-from cost_fit import Point, fit_head, least_seconds, of_part
-from cost_head import Precision, training_step
-from cost_points import Settings, read_points
-from head import count_operations
+from benchmarks import cost_counts
+from benchmarks.cost_backbone import BackboneCounts, count_backbone
+from benchmarks.cost_counts import FLOAT_BYTES, VIEWS, Sizes, Work
+from benchmarks.cost_fit import Point, fit_head, least_seconds, of_part
+from benchmarks.cost_head import Precision, training_step
+from benchmarks.cost_points import Settings, read_points
+from benchmarks.head import count_operations
+from star_head.examples.command_line import run
 
 GPUName = Literal["a100", "h100"]
 

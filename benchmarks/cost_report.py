@@ -1,21 +1,19 @@
 """Draws the curves of what was measured and writes the tables of docs/cost.md.
 
-    python benchmarks/cost_report.py
+    python -m benchmarks.cost_report
 
 Reads what cost_head.py and cost_evaluation.py wrote.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import numpy as np
-from command_line import run
-from cost_backbone import count_backbone
-from cost_counts import FLOAT_BYTES, head_activations, head_step, head_weights
-from cost_fit import (
+
+from benchmarks.cost_backbone import count_backbone
+from benchmarks.cost_counts import FLOAT_BYTES, head_activations, head_step, head_weights
+from benchmarks.cost_fit import (
     Point,
     PowerFit,
     describe_errors,
@@ -27,11 +25,20 @@ from cost_fit import (
     least_seconds,
     of_part,
 )
-from cost_plots import MIB, SHARES, along, draw_evaluation, draw_head, draw_shares, middle
-from cost_points import read_points
-from cost_predict import FAST, GPUS, SLOW, backbone_step, seconds
-from cost_predict import head_step as count_head
-from page_blocks import fill_page, table
+from benchmarks.cost_plots import (
+    MIB,
+    SHARES,
+    along,
+    draw_evaluation,
+    draw_head,
+    draw_shares,
+    middle,
+)
+from benchmarks.cost_points import read_points
+from benchmarks.cost_predict import FAST, GPUS, SLOW, backbone_step, seconds
+from benchmarks.cost_predict import head_step as count_head
+from benchmarks.page_blocks import fill_page, table
+from star_head.examples.command_line import run
 
 # Backbone, side, experts and batch on each GPU, numbers of GPUs.
 PREDICTED = (

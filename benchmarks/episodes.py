@@ -1,6 +1,6 @@
 """Few-shot episodes in batches on features encoded once, against the protocol as it is written.
 
-    python benchmarks/episodes.py
+    python -m benchmarks.episodes
 
 The images are scikit-learn's digits, which need no download, and the encoder is a ResNet-10 of
 which only the norms' statistics have seen them. The protocol encodes the images of an episode and
@@ -8,23 +8,26 @@ solves it by scikit-learn, one episode after another. Both solve the same episod
 fifty. "solving" is without encoding; "whole" is with it: ours encodes all images once.
 """
 
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from encoder import Encoder
-from features import EvaluationTransform
-from few_shot import QUERIES, WAYS, Episodes, confidence_interval, draw_episodes, solve
-from image_data import load_images
-
 from star_head.adapters.lightly import STL10_NORMALIZE
 from star_head.adapters.timm import create_backbone
+from star_head.evaluation.features import EvaluationTransform
+from star_head.evaluation.networks import Encoder
+from star_head.examples.data.image_data import load_images
+from star_head.examples.few_shot import (
+    QUERIES,
+    WAYS,
+    Episodes,
+    confidence_interval,
+    draw_episodes,
+    solve,
+)
 
 EPISODES, TURN = 400, 50
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from timing import time_in_turn
 from torch import Tensor, nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile
 
+from benchmarks.timing import time_in_turn
 from star_head import RoutedExperts
 
 

@@ -1,6 +1,6 @@
 """The path of 45 logistic regressions against ``torch.optim.LBFGS``, one strength after another.
 
-    python benchmarks/logistic_path.py --data_dir=data
+    python -m benchmarks.logistic_path --data_dir=data
 
 Features are a ResNet-18's of 10,000 of Fashion-MNIST's training images, each turned by one of
 twelve angles: 120 classes, 5,000 images to train on and 5,000 to choose by, 512 wide. The network
@@ -11,7 +11,6 @@ and counts by its median.
 """
 
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +23,10 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from command_line import run
-from image_data import load_images
-from logistic import STRENGTHS, Solutions, fit_path, predict
-
 from star_head.adapters.timm import create_backbone
+from star_head.evaluation.logistic import STRENGTHS, Solutions, fit_path, predict
+from star_head.examples.command_line import run
+from star_head.examples.data.image_data import load_images
 
 ANGLES, STEPS, BATCH = 12, 150, 128
 FITTED, CHOSEN_BY = 5_000, 5_000

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from lightly.loss import NTXentLoss as LightlyNTXentLoss
-from timing import time_in_turn
 from torch import nn
 
+from benchmarks.timing import time_in_turn
 from star_head import NTXentLoss
 
 N, D = 2048, 128

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from whole_files import replacing
+from star_head._whole_files import replacing
 
 
 def fill_page(page: Path, blocks: Mapping[str, Iterable[str]]) -> None:

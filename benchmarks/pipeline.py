@@ -1,7 +1,7 @@
 """Images per second of loading, of training, and of both together: PIL workers and the device path.
 
-    python benchmarks/pipeline.py
-    python benchmarks/pipeline.py --backbone=resnet50 --size=224 --source=400 --batch_size=256
+    python -m benchmarks.pipeline
+    python -m benchmarks.pipeline --backbone=resnet50 --size=224 --source=400 --batch_size=256
 
 Trains on JPEG files made for it, through the data module of examples/pretrain.py. The loader alone
 runs without training; the step alone repeats a batch that is there; both together is a Lightning
@@ -10,7 +10,6 @@ from the memory-mapped cache in place of the files.
 """
 
 import itertools
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,13 +21,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from command_line import run
-from data_module import ImageDataModule
-from pretrain import create_module
-
 from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
+from star_head.examples.command_line import run
+from star_head.examples.data.data_module import ImageDataModule
+from star_head.examples.pretrain import create_module
 
 WARMUP = 3
 

@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
-from timing import time_in_turn
 from torch import nn
 
+from benchmarks.timing import time_in_turn
 from star_head import STAR, STARProjectionHead, STARViews
 from star_head.adapters.timm import create_backbone
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from lightly.transforms.simclr_transform import SimCLRTransform
 from PIL import Image
-from timing import time_in_turn
 
+from benchmarks.timing import time_in_turn
 from star_head.adapters.lightly import STARTransform
 
 

@@ -18,15 +18,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from class_names import class_names
-from command_line import run
-from embeddings import embed, embed_views
-from head_measures import equivariance, neighbours, parameters_read_off, redundancy, routing
-from image_data import DatasetName, Images, load_images
-from report import summary, write_report
 from torch import Tensor
-from trained import Trained, open_trained
-from whole_files import replacing, write_json
+
+from star_head._whole_files import replacing, write_json
+from star_head.evaluation.embeddings import embed, embed_views
+from star_head.evaluation.head import (
+    equivariance,
+    neighbours,
+    parameters_read_off,
+    redundancy,
+    routing,
+)
+from star_head.evaluation.report.page import summary, write_report
+from star_head.evaluation.trained import Trained, open_trained
+from star_head.examples.command_line import run
+from star_head.examples.data.class_names import class_names
+from star_head.examples.data.image_data import DatasetName, Images, load_images
 
 QUERIES, NEIGHBOURS = 4, 5
 

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import run
-from detector import DetectionModule, build_detector
-from encoder import open_encoder
-from processes import leave_group
-from resumable import fit
-from training import SeededData, create_trainer
-from voc import CLASSES, TEST, TRAIN, VOCBoxes
-from whole_files import write_json
 
 from star_head._checks import check_count
+from star_head._whole_files import write_json
+from star_head.evaluation.networks import open_encoder
+from star_head.examples.command_line import run
+from star_head.examples.data.voc import CLASSES, TEST, TRAIN, VOCBoxes
+from star_head.examples.training.detector import DetectionModule, build_detector
+from star_head.examples.training.processes import leave_group
+from star_head.examples.training.resumable import fit
+from star_head.examples.training.trainers import SeededData, create_trainer
 
 # Iterations between checkpoints at most.
 _EPOCH = 1000

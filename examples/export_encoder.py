@@ -8,10 +8,9 @@ also loads into torchvision's model whose ``fc`` is an identity.
 
 from pathlib import Path
 
-from command_line import run
-from encoder import open_encoder
-
 from star_head.adapters.timm import export_encoder
+from star_head.evaluation.networks import open_encoder
+from star_head.examples.command_line import run
 
 
 def main(checkpoint: str, folder: Path) -> None:

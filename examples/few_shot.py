@@ -16,14 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from command_line import run
-from encoder import open_encoder
-from features import extract
-from few_shot_data import FewShotName, load_few_shot
-from one_vs_rest import decide
 from torch import Tensor
 from tqdm import tqdm
-from whole_files import write_json
+
+from star_head._whole_files import write_json
+from star_head.evaluation.features import extract
+from star_head.evaluation.networks import open_encoder
+from star_head.evaluation.one_vs_rest import decide
+from star_head.examples.command_line import run
+from star_head.examples.data.few_shot_data import FewShotName, load_few_shot
 
 WAYS, QUERIES = 5, 16
 # Episodes solved at a time.

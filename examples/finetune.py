@@ -20,23 +20,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from classifier import FinetuneModule, add_classifier
-from command_line import run
-from encoder import Encoder, open_encoder
-from image_data import Images
 from lightning.pytorch.callbacks import ModelCheckpoint
-from processes import leave_group
-from resumable import fit
 from timm.data import create_transform, resolve_data_config
 from torch.utils.data import DataLoader
 from torchvision.transforms import Compose
-from training import SeededData, create_trainer
-from transfer_data import TransferName, load_transfer
-from whole_files import write_json
 
 from star_head._checks import check_count
+from star_head._whole_files import write_json
 from star_head.adapters._images import to_rgb
 from star_head.adapters.timm import describe_backbone, export_encoder
+from star_head.evaluation.networks import Encoder, open_encoder
+from star_head.examples.command_line import run
+from star_head.examples.data.image_data import Images
+from star_head.examples.data.transfer_data import TransferName, load_transfer
+from star_head.examples.training.classifier import FinetuneModule, add_classifier
+from star_head.examples.training.processes import leave_group
+from star_head.examples.training.resumable import fit
+from star_head.examples.training.trainers import SeededData, create_trainer
 
 # As timm's recipe, but for "mstd0.5", a noise on the magnitude: where that reaches 10, timm
 # 1.0.31 asks for no bits of a colour, which Pillow 13 refuses.

@@ -18,14 +18,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from command_line import run
-from encoder import Encoder, open_encoder
-from features import extract
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
-from transfer_data import TransferData, TransferName, measure_each
-from whole_files import write_json
+
+from star_head._whole_files import write_json
+from star_head.evaluation.features import extract
+from star_head.evaluation.networks import Encoder, open_encoder
+from star_head.examples.command_line import run
+from star_head.examples.data.transfer_data import TransferData, TransferName, measure_each
 
 # Training and test images whose similarities are computed at a time.
 _TRAIN_CHUNK, _TEST_CHUNK = 16_384, 1_024

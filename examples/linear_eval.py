@@ -16,13 +16,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from command_line import run
-from encoder import Encoder, open_encoder
-from features import extract
-from logistic import STRENGTHS, fit_path, predict
 from torch import Tensor
-from transfer_data import Metric, TransferData, TransferName, measure_each
-from whole_files import write_json
+
+from star_head._whole_files import write_json
+from star_head.evaluation.features import extract
+from star_head.evaluation.logistic import STRENGTHS, fit_path, predict
+from star_head.evaluation.networks import Encoder, open_encoder
+from star_head.examples.command_line import run
+from star_head.examples.data.transfer_data import Metric, TransferData, TransferName, measure_each
 
 PAPER: tuple[TransferName, ...] = (
     "cifar10",

@@ -9,8 +9,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from command_line import run
-from plots import draw_training
+from star_head.examples.command_line import run
+from star_head.examples.training.plots import draw_training
 
 
 def main(folder: Path, picture: Path) -> None:

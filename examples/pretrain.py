@@ -13,23 +13,23 @@ it is done. docs/pretraining.md has the commands for many machines.
 from pathlib import Path
 from typing import Any, Literal
 
-from checkpoints import SafeCheckpointIO
-from data_module import ImageDataModule
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
-from processes import leave_group
-from resumable import LastCheckpoint, StopOnSigterm, fit
-from whole_files import replacing
 
 from star_head import STAR, STARLoss, STARProjectionHead
+from star_head._whole_files import replacing
 from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
 from star_head.equivariance import StatisticsLike
+from star_head.examples.data.data_module import ImageDataModule
+from star_head.examples.training.checkpoints import SafeCheckpointIO
+from star_head.examples.training.processes import leave_group
+from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm, fit
 from star_head.head import Routing
 
 _ROOT = "runs/pretrain"
@@ -77,7 +77,7 @@ def create_module(
         input_size=input_size,
         **backbone_args or {},
     )
-    width = encoder.num_features
+    width: Any = encoder.num_features
     head = STARProjectionHead(
         width,
         hidden_dim or width,

@@ -10,23 +10,23 @@ Writes the exported encoder, metrics.json and two pictures to runs/quickstart/.
 import contextlib
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from command_line import run
-from embeddings import embed
-from image_data import VIEW_SIZES, DatasetName, Images, load_labelled
-from nearest import measure_features, nearest_neighbour_accuracy
-from plots import draw_routing, draw_views
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
-from trained import Trained
-from whole_files import write_json
 
 from star_head import STAR, STARLoss, STARProjectionHead, STARViews, estimate_statistics
+from star_head._whole_files import write_json
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.evaluation.embeddings import embed
+from star_head.evaluation.nearest import measure_features, nearest_neighbour_accuracy
+from star_head.evaluation.trained import Trained
+from star_head.examples.command_line import run
+from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
+from star_head.examples.training.plots import draw_routing, draw_views
 from star_head.head import Routing
 from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
 
@@ -64,7 +64,7 @@ def main(
     transform = STARTransform(size, normalize=STL10_NORMALIZE)
     statistics = estimate_statistics(transform, train.image_sizes())
     encoder = create_backbone(backbone, init="paper", input_size=size)
-    width = encoder.num_features
+    width: Any = encoder.num_features
     head = STARProjectionHead(width, width, 128, routing=routing, statistics=statistics)
     model = STAR(encoder, head, STARLoss(temperature=0.2)).to(device)
     network = Trained(encoder, head, transform, {})

@@ -15,15 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from command_line import run
-from image_data import VIEW_SIZES, DatasetName, Images, load_labelled
 from lightning.pytorch import LightningModule, Trainer
-from nearest import nearest_neighbour_accuracy
-from seeded_data import seeded
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from whole_files import write_json
 
 from star_head import (
     EquivariantPredictor,
@@ -34,8 +29,13 @@ from star_head import (
     Statistics,
     estimate_statistics,
 )
+from star_head._whole_files import write_json
 from star_head.adapters.lightly import STL10_NORMALIZE, STARMultiViewTransform, STARTransform
 from star_head.adapters.timm import create_backbone
+from star_head.evaluation.nearest import nearest_neighbour_accuracy
+from star_head.examples.command_line import run
+from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
+from star_head.examples.data.seeded_data import seeded
 from star_head.metrics import retrieval, retrieval_chance, routing_divergence
 
 # Columns of the parameter vector that each equivariant task predicts by.
@@ -123,7 +123,7 @@ def main(
     torch.manual_seed(seed)
     train, held_out = load_labelled(dataset, data_dir, batch_size, max_images)
     transform = STARTransform(VIEW_SIZES[dataset], normalize=STL10_NORMALIZE)
-    encoder = create_backbone(backbone, init="paper", input_size=VIEW_SIZES[dataset])
+    encoder: Any = create_backbone(backbone, init="paper", input_size=VIEW_SIZES[dataset])
     statistics = estimate_statistics(transform, train.image_sizes())
     model = ThreeTasks(encoder, encoder.num_features, statistics, batch_size)
     loader = DataLoader(

@@ -1,8 +1,8 @@
 """Pretrain and measure SimCLR, separate heads, STAR-SS and STAR-MMoE, all with the same budget.
 
-    python benchmarks/evidence/collect.py                          # what docs/evidence.md reports
-    python benchmarks/evidence/collect.py --datasets '[openclipart]' --epochs 60 --seeds '[0]'
-    python benchmarks/evidence/collect.py --datasets '[cifar10,stl10]' --epochs 4    # fetches them
+    python -m benchmarks.evidence.collect                          # what docs/evidence.md reports
+    python -m benchmarks.evidence.collect --datasets '[openclipart]' --epochs 60 --seeds '[0]'
+    python -m benchmarks.evidence.collect --datasets '[cifar10,stl10]' --epochs 4    # fetches them
 
 Each run is examples/pretrain.py as a user starts it, on one thread, several runs at a time. What it
 gave is one JSON file in benchmarks/evidence/results/, where those of docs/evidence.md are; a run
@@ -18,24 +18,24 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import torch
-from command_line import run
-from data_sets import OFFLINE, DataName, prepare
-from measures import measure_run
-from methods import METHODS
 from tqdm import tqdm
-from whole_files import write_json
 
-_HERE = Path(__file__).parent
-_PRETRAIN = _HERE.parents[1] / "examples" / "pretrain.py"
+from benchmarks.evidence.data_sets import OFFLINE, DataName, prepare
+from benchmarks.evidence.measures import measure_run
+from benchmarks.evidence.methods import METHODS
+from star_head._whole_files import write_json
+from star_head.examples.command_line import run
+
+_ROOT = Path(__file__).parents[2]
+_PRETRAIN = _ROOT / "examples" / "pretrain.py"
 EPOCHS: dict[DataName, int] = {"fashion-mnist": 4, "openclipart": 6, "cifar10": 4, "stl10": 4}
 # 0.7 million parameters, 192 features; the paper's recipe with a larger rate for a short run.
 SETTINGS = (
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
     "--trainer.log_every_n_steps=10",
-    "--trainer.callbacks=epoch_time.EpochTime",
+    "--trainer.callbacks=benchmarks.evidence.epoch_time.EpochTime",
     "--model.backbone=resnet10t",
     "--model.backbone_args={channels: [24, 48, 96, 192], stem_width: 8}",
     "--model.channels_last=true",
@@ -77,7 +77,7 @@ def main(
     epochs: int | None = None,
     jobs: int = 2,
     output: Path = Path("runs/evidence"),
-    results: Path = _HERE / "results",
+    results: Path = Path(__file__).parent / "results",
 ) -> None:
     """Do those runs that have not been done.
 
@@ -152,7 +152,7 @@ def train(task: Task, folder: Path, data_dir: Path) -> None:
         f"--data.data_dir={data_dir}",
         "--ckpt_path=last",
     ]
-    paths = os.pathsep.join([str(_HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    paths = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{task.name}.log")
     with open(log, "w") as file:

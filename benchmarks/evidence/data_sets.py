@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from image_data import DatasetName, load_images
-from image_folder import find_images, subfolders
 from PIL import Image, ImageOps
+
+from star_head.examples.data.image_data import DatasetName, load_images
+from star_head.examples.data.image_folder import find_images, subfolders
 
 FetchedName = Literal["cifar10", "stl10"]
 DataName = Literal["fashion-mnist", "openclipart", FetchedName]

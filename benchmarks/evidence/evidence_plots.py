@@ -10,8 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
-from methods import METHODS
-from results import CORRELATION, ELSEWHERE, LINEAR, Budget, Measure
+
+from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.results import CORRELATION, ELSEWHERE, LINEAR, Budget, Measure
 
 _COLORS = dict(
     zip(METHODS, plt.get_cmap("viridis_r")(np.linspace(0, 1, len(METHODS))), strict=True)

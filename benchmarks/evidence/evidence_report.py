@@ -1,24 +1,19 @@
 """Draw what the runs gave and write the tables of docs/evidence.md.
 
-    python benchmarks/evidence/evidence_report.py
+    python -m benchmarks.evidence.evidence_report
 
 Reads what collect.py wrote; what is in the page was made from results/ beside this file.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import torch
-from command_line import run
-from evidence_plots import draw_experts, draw_redundancy
-from methods import METHODS
-from page_blocks import fill_page, table
-from plots import draw_usage
-from results import (
+
+from benchmarks.evidence.evidence_plots import draw_experts, draw_redundancy
+from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.results import (
     CORRELATION,
     ELSEWHERE,
     LINEAR,
@@ -32,6 +27,9 @@ from results import (
     read_budgets,
     spread,
 )
+from benchmarks.page_blocks import fill_page, table
+from star_head.examples.command_line import run
+from star_head.examples.training.plots import draw_usage
 
 RESULTS = Path(__file__).with_name("results")
 

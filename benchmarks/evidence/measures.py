@@ -5,15 +5,15 @@ from statistics import median
 from typing import Any
 
 import torch
-from embeddings import Embedded, embed, embed_views
-from encoder import open_encoder
-from head_measures import equivariance, parameters_read_off, redundancy
-from image_data import Images, load_images
-from linear_eval import evaluate
-from plot_run import read_logs
-from trained import Trained, open_trained
-from transfer_data import load_transfer
 
+from star_head.evaluation.embeddings import Embedded, embed, embed_views
+from star_head.evaluation.head import equivariance, parameters_read_off, redundancy
+from star_head.evaluation.networks import open_encoder
+from star_head.evaluation.trained import Trained, open_trained
+from star_head.examples.data.image_data import Images, load_images
+from star_head.examples.data.transfer_data import load_transfer
+from star_head.examples.linear_eval import evaluate
+from star_head.examples.plot_run import read_logs
 from star_head.metrics import expert_usage, routing_divergence
 
 # Held-out images, and recorded views of each.

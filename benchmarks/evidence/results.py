@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from methods import METHODS
+from benchmarks.evidence.methods import METHODS
 
 Run = Mapping[str, Any]
 """What collect.py wrote of one run."""

@@ -1,7 +1,7 @@
 """Let the disk become full while a pretraining runs and while results are written.
 
-    python benchmarks/hold_up/full_disk.py               # by a limit on the size of files
-    sudo python benchmarks/hold_up/full_disk.py --size=24 # on a file system in memory, really full
+    python -m benchmarks.hold_up.full_disk               # by a limit on the size of files
+    sudo python -m benchmarks.hold_up.full_disk --size=24 # on a file system in memory, really full
 
 Runs examples/pretrain.py on scikit-learn's digits, by its command line, until it has saved a
 checkpoint; then there is room for less than another. The run must stop and name the file, the last
@@ -23,19 +23,24 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from checkpoints import SafeCheckpointIO, load_training_checkpoint
-from command_line import run
-from encoder import Encoder
-from features import extract
-from image_cache import cache_images
-from image_data import load_images
-from image_folder import find_images
-from run_files import checkpoint_differences, files_that_do_not_open, left_behind
-from watched_run import SMALL, WatchedRun, new_folder, run_through, versions, watched_run
-from whole_files import write_json
-
+from benchmarks.hold_up.run_files import checkpoint_differences, files_that_do_not_open, left_behind
+from benchmarks.hold_up.watched_run import (
+    SMALL,
+    WatchedRun,
+    new_folder,
+    run_through,
+    versions,
+    watched_run,
+)
+from star_head._whole_files import write_json
 from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.evaluation.features import extract
+from star_head.evaluation.networks import Encoder
+from star_head.examples.command_line import run
+from star_head.examples.data.image_cache import cache_images
+from star_head.examples.data.image_data import load_images
+from star_head.examples.data.image_folder import find_images
+from star_head.examples.training.checkpoints import SafeCheckpointIO, load_training_checkpoint
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Interrupt a pretraining at random moments, go on each time, and compare with one left in peace.
 
-    python benchmarks/hold_up/interruptions.py
-    python benchmarks/hold_up/interruptions.py --count=4 --epochs=10 --seed=1
+    python -m benchmarks.hold_up.interruptions
+    python -m benchmarks.hold_up.interruptions --count=4 --epochs=10 --seed=1
 
 Runs examples/pretrain.py on scikit-learn's digits, by its command line, and sends it SIGKILL and
 SIGTERM by turns: while it starts, within an epoch's steps, while a checkpoint is being written and
@@ -20,13 +20,15 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from checkpoints import load_training_checkpoint
-from command_line import run
-from plot_run import read_logs
-from run_files import checkpoint_differences, count_tensors, files_that_do_not_open, left_behind
 from tqdm import tqdm
-from watched_run import (
+
+from benchmarks.hold_up.run_files import (
+    checkpoint_differences,
+    count_tensors,
+    files_that_do_not_open,
+    left_behind,
+)
+from benchmarks.hold_up.watched_run import (
     SMALL,
     Moment,
     WatchedRun,
@@ -35,7 +37,10 @@ from watched_run import (
     versions,
     watched_run,
 )
-from whole_files import write_json
+from star_head._whole_files import write_json
+from star_head.examples.command_line import run
+from star_head.examples.plot_run import read_logs
+from star_head.examples.training.checkpoints import load_training_checkpoint
 
 PHASES = ("starting", "training", "saving", "validation")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)

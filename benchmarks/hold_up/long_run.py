@@ -1,8 +1,8 @@
 """Pretrain for an hour and watch memory, open files and speed: do they stay as they are?
 
-    python benchmarks/hold_up/long_run.py
-    python benchmarks/hold_up/long_run.py --minutes=3
-    python benchmarks/hold_up/long_run.py --arguments='--config=examples/configs/folder.yaml ...'
+    python -m benchmarks.hold_up.long_run
+    python -m benchmarks.hold_up.long_run --minutes=3
+    python -m benchmarks.hold_up.long_run --arguments='--config=examples/configs/folder.yaml ...'
 
 Runs examples/pretrain.py by its command line, on scikit-learn's digits unless told otherwise, with
 two loader workers, and ends it by SIGTERM when the time is over. Memory is read from Linux's /proc,
@@ -12,7 +12,6 @@ leak shows as a slope whose interval lies above zero. The paper has no figure to
 
 import shlex
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from command_line import run
-from process_memory import children, usage
 from tqdm import tqdm
-from trend import Trend, fit_trend
-from watched_run import WatchedRun, new_folder, versions, watched_run
-from whole_files import replacing, write_json
+
+from benchmarks.hold_up.process_memory import children, usage
+from benchmarks.hold_up.trend import Trend, fit_trend
+from benchmarks.hold_up.watched_run import WatchedRun, new_folder, versions, watched_run
+from star_head._whole_files import replacing, write_json
+from star_head.examples.command_line import run
 
 DIGITS = (
     "--trainer.accelerator=cpu --trainer.log_every_n_steps=10 --model.backbone=resnet10t "

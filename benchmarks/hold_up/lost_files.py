@@ -1,6 +1,6 @@
 """Take images away from a pretraining, or spoil them, and go on when they are back.
 
-    python benchmarks/hold_up/lost_files.py
+    python -m benchmarks.hold_up.lost_files
 
 Runs examples/pretrain.py, by its command line and with two loader workers, on a folder of image
 files that scikit-learn's digits are written to. After the first epoch a file is deleted, cut off in
@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from command_line import run
-from image_data import load_images
-from run_files import checkpoint_differences
 from tqdm import tqdm
-from watched_run import SMALL, new_folder, run_through, versions, watched_run
-from whole_files import write_json
+
+from benchmarks.hold_up.run_files import checkpoint_differences
+from benchmarks.hold_up.watched_run import SMALL, new_folder, run_through, versions, watched_run
+from star_head._whole_files import write_json
+from star_head.examples.command_line import run
+from star_head.examples.data.image_data import load_images
 
 # A multiple of the batch, so that every epoch reads every file.
 IMAGES, BATCH = 360, 90

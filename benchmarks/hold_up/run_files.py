@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 import yaml
-from checkpoints import load_training_checkpoint
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import Tensor
+
+from star_head.examples.training.checkpoints import load_training_checkpoint
 
 
 def files_that_do_not_open(folder: Path) -> list[str]:

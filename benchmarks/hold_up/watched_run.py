@@ -14,8 +14,8 @@ from typing import NamedTuple
 import lightning
 import torch
 
-_HERE = Path(__file__).parent
-_PRETRAIN = _HERE.parents[1] / "examples" / "pretrain.py"
+_ROOT = Path(__file__).parents[2]
+_PRETRAIN = _ROOT / "examples" / "pretrain.py"
 # Eleven steps an epoch on scikit-learn's 1,437 digits; an epoch takes about a second.
 SMALL = (
     "--trainer.accelerator=cpu",
@@ -62,10 +62,10 @@ class WatchedRun:
         self._report.write_text("")
         command = [
             *(sys.executable, _PRETRAIN, f"--trainer.default_root_dir={folder}", *arguments),
-            "--trainer.callbacks=progress_report.ProgressReport",
+            "--trainer.callbacks=benchmarks.hold_up.progress_report.ProgressReport",
             f"--trainer.callbacks.path={self._report}",
         ]
-        paths = [str(_HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.started = time.time()
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(

@@ -8,12 +8,12 @@ from lightly.loss import DINOLoss, VICRegLoss
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from lightning.pytorch import LightningModule
-from multi_crop import multi_crop
-from run_method import run_method
 from torch import Tensor, nn
 
 from star_head import STAREmbeddings, STARProjectionHead
 from star_head.adapters.lightly import equivariant_loss
+from star_head.examples.lightly.multi_crop import multi_crop
+from star_head.examples.lightly.run_method import run_method
 
 
 class DINO(LightningModule):

@@ -6,11 +6,11 @@ import torch
 from lightly.loss import NTXentLoss
 from lightly.models.modules import NNCLRPredictionHead, NNMemoryBankModule
 from lightning.pytorch import LightningModule
-from run_method import run_method
 from torch import Tensor, nn
 
 from star_head import STAREmbeddings, STARProjectionHead
 from star_head.adapters.lightly import equivariant_loss
+from star_head.examples.lightly.run_method import run_method
 
 
 class NNCLR(LightningModule):

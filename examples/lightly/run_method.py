@@ -5,7 +5,6 @@ python examples/lightly/byol.py --routing invariant        # BYOL alone
 python examples/lightly/byol.py --dataset folder --data_dir photos --backbone resnet18
 """
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,21 @@ from lightly.data import LightlyDataset
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch.utils.data import DataLoader
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from command_line import run
-from embeddings import embed, embed_views
-from head_measures import equivariance
-from image_data import VIEW_SIZES, DatasetName, Images, load_labelled
-from nearest import measure_features
-from trained import Trained
-from whole_files import write_json
-
 from star_head import estimate_statistics
-from star_head.adapters.lightly import STL10_NORMALIZE, STARMultiViewTransform, STARTransform
+from star_head._whole_files import write_json
+from star_head.adapters.lightly import (
+    STL10_NORMALIZE,
+    STARMultiViewTransform,
+    STARTransform,
+    STARViewTransform,
+)
 from star_head.adapters.timm import create_backbone
+from star_head.evaluation.embeddings import embed, embed_views
+from star_head.evaluation.head import equivariance
+from star_head.evaluation.nearest import measure_features
+from star_head.evaluation.trained import Trained
+from star_head.examples.command_line import run
+from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
 from star_head.head import Routing
 
 # Held-out images, and views of each among which predictions look for their own.
@@ -139,7 +141,7 @@ def retrieval_of_views(trained: Trained, held_out: Images) -> dict[str, float]:
     return {"MRR": found["measured"][rank], "MRR by chance": found["by chance"][rank]}
 
 
-def as_trained(module: Any, transform: STARTransform) -> Trained:
+def as_trained(module: Any, transform: STARViewTransform) -> Trained:
     """What measures networks takes."""
     module.eval()
     return Trained(module.backbone, module.projection_head, transform, {})

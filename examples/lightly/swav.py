@@ -7,12 +7,12 @@ import torch
 from lightly.loss import NTXentLoss, SwaVLoss
 from lightly.models.modules import SwaVPrototypes
 from lightning.pytorch import LightningModule
-from multi_crop import multi_crop
-from run_method import run_method
 from torch import Tensor, nn
 
 from star_head import STAREmbeddings, STARProjectionHead
 from star_head.adapters.lightly import equivariant_loss
+from star_head.examples.lightly.multi_crop import multi_crop
+from star_head.examples.lightly.run_method import run_method
 
 
 class SwaV(LightningModule):

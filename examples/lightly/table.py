@@ -8,12 +8,10 @@ A row needs a run with STAR and one without, of the same budget and seed.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from command_line import run
+from star_head.examples.command_line import run
 
 
 def main(folder: Path = Path("runs/lightly")) -> None:

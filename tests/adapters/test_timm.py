@@ -96,7 +96,7 @@ def test_the_width_can_differ_from_what_timm_notes() -> None:
 @pytest.mark.parametrize("carry", ["as it is", "copied", "pickled", "reloaded"])
 def test_a_classifier_fits_where_the_widths_differ(carry: str, tmp_path: Path) -> None:
     own = timm.create_model("mobilenetv3_small_050", num_classes=0).num_features
-    backbone = create_backbone("mobilenetv3_small_050", input_size=64)
+    backbone: Any = create_backbone("mobilenetv3_small_050", input_size=64)
     if carry == "copied":
         original, backbone = backbone, copy.deepcopy(backbone)
     elif carry == "pickled":

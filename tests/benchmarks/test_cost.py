@@ -14,19 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import cost_evaluation
-import cost_fit
-import cost_head
-import cost_predict
-import cost_report
-import page_blocks
-from cost_counts import Sizes, Work, head_step
-from cost_points import Points, peak_bytes, time_runs
+from benchmarks import cost_evaluation, cost_fit, cost_head, cost_predict, cost_report, page_blocks
+from benchmarks.cost_counts import Sizes, Work, head_step
+from benchmarks.cost_points import Points, peak_bytes, time_runs
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS, PAGE = ROOT / "benchmarks", ROOT / "docs/cost.md"
+PAGE = ROOT / "docs/cost.md"
 CPU = torch.device("cpu")
 
 
@@ -34,7 +27,7 @@ CPU = torch.device("cpu")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("cost")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cost_points.SECONDS", 0.0)
+        patch.setattr("benchmarks.cost_points.SECONDS", 0.0)
         cost_head.main(quick=True, output=path / "head.json")
         cost_evaluation.main(quick=True, output=path / "evaluation.json")
     return path
@@ -58,7 +51,7 @@ def test_peak_memory_is_what_was_held_at_once() -> None:
 
 def test_all_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr("cost_points.time.perf_counter", lambda: next(clock) * 0.125)
+    monkeypatch.setattr("benchmarks.cost_points.time.perf_counter", lambda: next(clock) * 0.125)
     runs: list[int] = []
     seconds = time_runs(lambda: runs.append(0), CPU)
     assert seconds == [0.125] * 8  # until a second has passed
@@ -68,7 +61,7 @@ def test_all_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_points_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "points.json"
     settings = {"part": "head", "batch": 2}
-    monkeypatch.setattr("cost_points.SECONDS", math.inf)
+    monkeypatch.setattr("benchmarks.cost_points.SECONDS", math.inf)
     Points(path, "cpu").measure(settings, lambda: {"iterations": 7})
     again = Points(path, "cpu")
     assert settings in again
@@ -168,10 +161,10 @@ def test_measured_points(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_second_run_measures_nothing(folder: Path) -> None:
     before = (folder / "head.json").read_text()
-    command = [BENCHMARKS / "cost_head.py", "--quick=true", f"--output={folder / 'head.json'}"]
+    command = ["-m", "benchmarks.cost_head", "--quick=true", f"--output={folder / 'head.json'}"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, env=environment
+        [sys.executable, *command], capture_output=True, text=True, env=environment, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     assert "14 points in" in done.stdout
@@ -280,12 +273,12 @@ def test_two_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     path = tmp_path / "distributed.json"
     options = ["--device=cpu", "--precision=float32", "--quick=true", f"--output={path}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    script = str(BENCHMARKS / "cost_distributed.py")
     done = subprocess.run(
-        [*torchrun, "--standalone", script, *options],
+        [*torchrun, "--standalone", "-m", "benchmarks.cost_distributed", *options],
         capture_output=True,
         text=True,
         env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     points = json.loads(path.read_text())["points"]

@@ -1,7 +1,5 @@
 """Counts against PyTorch's own counters, hooks and processes made up."""
 
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -9,14 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import star_head.losses
+from benchmarks import cost_counts
+from benchmarks.cost_backbone import count_backbone
+from benchmarks.cost_counts import Sizes
+from benchmarks.cost_points import count_products
 from star_head import STAR, NTXentLoss, STARLoss, STARProjectionHead, STARViews
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import cost_counts
-from cost_backbone import count_backbone
-from cost_counts import Sizes
-from cost_points import count_products
 
 SIZES = [Sizes(6, 8, 1, 4), Sizes(32, 64, 4, 16), Sizes(5, 24, 7, 12), Sizes(300, 16, 2, 8)]
 

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -10,16 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "evidence"))
-
-import collect
-import data_sets
-import evidence_report
-from image_data import ImageSplits, load_images
-from methods import METHODS
-from results import (
+from benchmarks.evidence import collect, data_sets, evidence_report
+from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.results import (
     COLOUR,
     CORRELATION,
     ELSEWHERE,
@@ -31,8 +23,8 @@ from results import (
     read_budgets,
     spread,
 )
-
 from star_head import Parameter
+from star_head.examples.data.image_data import ImageSplits, load_images
 
 PAGE = Path(__file__).parents[2] / "docs/evidence.md"
 README = Path(__file__).parents[2] / "README.md"
@@ -129,7 +121,7 @@ def test_fetched_data_sets_become_folders_too(
 def test_runs_are_trained_and_measured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("measures.IMAGES", 10)
+    monkeypatch.setattr("benchmarks.evidence.measures.IMAGES", 10)
     results, output = tmp_path / "results", tmp_path / "out"
     for dataset in data_sets.OFFLINE:
         data_sets.prepare(dataset, output / "data")

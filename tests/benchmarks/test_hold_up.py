@@ -16,34 +16,32 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "hold_up"))
-
-import interruptions
-from full_disk import contents, filled, limited, write_without_room, writers
-from image_data import load_images
-from interruptions import PHASES, SIGNALS, Strike, draw_strikes
-from long_run import DIGITS, fit
-from lost_files import BATCH, DAMAGES, LOST, lose, write_digits
-from process_memory import children, usage
-from run_files import (
+from benchmarks.hold_up import interruptions
+from benchmarks.hold_up.full_disk import contents, filled, limited, write_without_room, writers
+from benchmarks.hold_up.interruptions import PHASES, SIGNALS, Strike, draw_strikes
+from benchmarks.hold_up.long_run import DIGITS, fit
+from benchmarks.hold_up.lost_files import BATCH, DAMAGES, LOST, lose, write_digits
+from benchmarks.hold_up.process_memory import children, usage
+from benchmarks.hold_up.run_files import (
     checkpoint_differences,
     count_tensors,
     files_that_do_not_open,
     left_behind,
 )
-from trend import fit_trend
-from watched_run import SMALL, new_folder, run_through
-from whole_files import replacing
+from benchmarks.hold_up.trend import fit_trend
+from benchmarks.hold_up.watched_run import SMALL, new_folder, run_through
+from star_head._whole_files import replacing
+from star_head.examples.data.image_data import load_images
 
-HOLD_UP = Path(__file__).parents[2] / "benchmarks" / "hold_up"
+ROOT = Path(__file__).parents[2]
 
 
 def command(name: str, *arguments: object) -> dict:
     """Run a command as a user does; what it wrote."""
     output = next(str(a) for a in arguments if str(a).startswith("--output=")).partition("=")[2]
     with subprocess.Popen(
-        [sys.executable, str(HOLD_UP / f"{name}.py"), *map(str, arguments)],
+        [sys.executable, "-m", f"benchmarks.hold_up.{name}", *map(str, arguments)],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -193,7 +191,7 @@ def test_a_disk_is_filled_but_for_some_room(
         taken = sum(path.stat().st_size for path in folder.iterdir())
         return type("Usage", (), {"free": size - taken})
 
-    monkeypatch.setattr("full_disk.shutil.disk_usage", usage_of)
+    monkeypatch.setattr("benchmarks.hold_up.full_disk.shutil.disk_usage", usage_of)
     with filled(tmp_path, room=70_000):
         assert (tmp_path / ".ballast").stat().st_size == size - 70_000
     assert list(tmp_path.iterdir()) == []

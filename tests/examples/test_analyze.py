@@ -16,23 +16,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from saved_runs import last, save_run  # type: ignore[import-not-found]
+from saved_runs import last, save_run
 from test_checkpoint import Authors
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import analyze
-from class_names import class_names
-from command_line import run
-from embeddings import embed, embed_views
-from head_measures import nearest, role_name
-from html_parts import number
-from image_data import Images, load_images
-from trained import Trained, open_trained
-
 from star_head import Parameter
 from star_head.augmentation import STATISTICS
+from star_head.evaluation.embeddings import embed, embed_views
+from star_head.evaluation.head import nearest, role_name
+from star_head.evaluation.report.html import number
+from star_head.evaluation.trained import Trained, open_trained
+from star_head.examples import analyze
+from star_head.examples.command_line import run
+from star_head.examples.data.class_names import class_names
+from star_head.examples.data.image_data import Images, load_images
 from star_head.metrics import parameter_r2
 
 IMAGES, VIEWED, VIEWS = 40, 8, 6

@@ -13,18 +13,20 @@ import pytest
 import torch
 from lightly.transforms.utils import IMAGENET_NORMALIZE
 from made_up_voc import make_voc
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import detection
-from detector import DetectionModule, _rate, average_precision, build_detector
-from encoder import Encoder
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
-from training import StepSeeds
-from voc import TRAIN, VOCBoxes
 
 from star_head.adapters.timm import create_backbone, export_encoder, load_encoder
+from star_head.evaluation.networks import Encoder
+from star_head.examples import detection
+from star_head.examples.data.voc import TRAIN, VOCBoxes
+from star_head.examples.training.detector import (
+    DetectionModule,
+    _rate,
+    average_precision,
+    build_detector,
+)
+from star_head.examples.training.trainers import StepSeeds
 
 CPU = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 SMALL: dict[str, Any] = {"iterations": 6, "batch_size": 2, "short_side": 64, "num_workers": 0}

@@ -18,11 +18,8 @@ from torch import nn
 from star_head import STAR, STARProjectionHead
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, load_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import export_encoder
-from encoder import open_encoder
+from star_head.evaluation.networks import open_encoder
+from star_head.examples import export_encoder
 
 
 def training_checkpoint(folder: Path, backbone: nn.Module, **data: object) -> Path:

@@ -13,13 +13,10 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import few_shot
-from few_shot import QUERIES, WAYS, confidence_interval, draw_episodes, solve
-from one_vs_rest import decide
-
 from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.evaluation.one_vs_rest import decide
+from star_head.examples import few_shot
+from star_head.examples.few_shot import QUERIES, WAYS, confidence_interval, draw_episodes, solve
 
 
 def make_features(

@@ -11,14 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import few_shot
-import image_data
-from few_shot_data import load_few_shot
-from image_data import Images
-
 from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.examples import few_shot
+from star_head.examples.data import image_data
+from star_head.examples.data.few_shot_data import load_few_shot
+from star_head.examples.data.image_data import Images
 
 # The superclass of each of CIFAR100's classes, as its files have it ("coarse_labels").
 COARSE = [

@@ -19,16 +19,13 @@ import timm
 import torch
 from timm.data import create_transform, resolve_model_data_config
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import finetune
-import training
-from classifier import FinetuneModule, add_classifier
-from encoder import Encoder, open_encoder
-from image_data import load_images
-from training import SeededData, StepSeeds
-
 from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.evaluation.networks import Encoder, open_encoder
+from star_head.examples import finetune
+from star_head.examples.data.image_data import load_images
+from star_head.examples.training import trainers
+from star_head.examples.training.classifier import FinetuneModule, add_classifier
+from star_head.examples.training.trainers import SeededData, StepSeeds
 
 CPU = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 # 22 steps an epoch on 1,437 digits.
@@ -297,7 +294,7 @@ def test_items_follow_from_their_seed() -> None:
         def __getitem__(self, index: int) -> tuple[float, ...]:
             return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
 
-    items = training._SeededItems(Drawn())
+    items = trainers._SeededItems(Drawn())
     first = items[0, 2**61 + 7]
     assert len(set(first)) == 3
     assert items[0, 2**61 + 7] == first

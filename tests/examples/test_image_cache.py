@@ -15,14 +15,10 @@ import pytest
 from PIL import ExifTags, Image
 from torch.utils.data import DataLoader
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import image_cache
-from image_cache import CachedImages, cache_images
-from image_data import load_images
-from image_folder import find_images, read_image
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from star_head.examples.data import image_cache
+from star_head.examples.data.image_cache import CachedImages, cache_images
+from star_head.examples.data.image_data import load_images
+from star_head.examples.data.image_folder import find_images, read_image
 
 
 @pytest.fixture
@@ -165,7 +161,7 @@ def test_a_killed_build_leaves_no_cache(photos: Path, tmp_path: Path) -> None:
     program = """
 import os, sys
 from pathlib import Path
-import image_cache
+from star_head.examples.data import image_cache
 decode, seen = image_cache._decode, []
 def dying(file, item):
     seen.append(item)
@@ -178,7 +174,6 @@ image_cache.cache_images(sorted(Path(sys.argv[1]).rglob("*.*")), Path(sys.argv[2
     paths, folder = sorted(photos.rglob("*.*")), tmp_path / "cache"
     done = subprocess.run(
         [sys.executable, "-c", program, photos, folder],
-        env=os.environ | {"PYTHONPATH": str(EXAMPLES)},
     )
     assert done.returncode == -signal.SIGKILL
     (left,) = folder.iterdir()
@@ -191,7 +186,7 @@ def test_two_processes_at_once(photos: Path, tmp_path: Path) -> None:
     program = """
 import sys, time
 from pathlib import Path
-from image_data import load_images
+from star_head.examples.data.image_data import load_images
 Path(sys.argv[3]).touch()
 while len(list(Path(sys.argv[3]).parent.glob("ready*"))) < 2:
     time.sleep(0.001)
@@ -201,7 +196,7 @@ print(sum(sum(images[i][0].tobytes()) for i in range(len(images))))
     builders = [
         subprocess.Popen(
             [sys.executable, "-c", program, photos, tmp_path / "cache", tmp_path / f"ready{i}"],
-            env=os.environ | {"PYTHONPATH": str(EXAMPLES), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
         )
         for i in range(2)

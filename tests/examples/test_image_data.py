@@ -3,7 +3,6 @@
 import gzip
 import pickle
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -14,10 +13,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import image_data
-from image_data import Images, load_images
+from star_head.examples.data import image_data
+from star_head.examples.data.image_data import Images, load_images
 
 
 def write(root: Path, *names: str) -> None:

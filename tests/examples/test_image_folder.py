@@ -2,7 +2,6 @@
 
 import os
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -11,10 +10,15 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import image_folder
-from image_folder import ImageFiles, find_images, in_processes, read_image, read_size, readable
+from star_head.examples.data import image_folder
+from star_head.examples.data.image_folder import (
+    ImageFiles,
+    find_images,
+    in_processes,
+    read_image,
+    read_size,
+    readable,
+)
 
 
 def picture(height: int = 6, width: int = 8, seed: int = 0) -> Image.Image:

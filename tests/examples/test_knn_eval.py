@@ -15,15 +15,12 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import normalize
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import knn_eval
-from encoder import Encoder
-from features import extract
-from knn_eval import evaluate, find_neighbours, main, rank_truth
-from transfer_data import load_transfer
-
 from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.evaluation.features import extract
+from star_head.evaluation.networks import Encoder
+from star_head.examples import knn_eval
+from star_head.examples.data.transfer_data import load_transfer
+from star_head.examples.knn_eval import evaluate, find_neighbours, main, rank_truth
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from lightly.data import LightlyDataset
-from lightly_references import step  # type: ignore[import-not-found]
+from lightly_references import step
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import nn
@@ -48,9 +48,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module(name)
+def load(name: str) -> ModuleType:
+    return importlib.import_module(f"star_head.examples.lightly.{name}")
 
 
 def make(module: ModuleType, name: str, routing: str) -> LightningModule:
@@ -84,8 +83,8 @@ class Gradients:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_trains_both_tasks(name: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = load(name, monkeypatch)
+def test_trains_both_tasks(name: str, images: Path) -> None:
+    module = load(name)
     method = make(module, name, "mmoe")
     gradients = Gradients(method)
     before = {k: v.clone() for k, v in method.state_dict().items()}
@@ -145,12 +144,10 @@ def centers(method: LightningModule) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("routing", ["invariant", "mmoe"])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_step_is_the_methods_own(
-    name: str, routing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_is_the_methods_own(name: str, routing: str) -> None:
     """Against the step written by hand: loss, gradients, momentum networks and memory banks."""
     with_star = routing == "mmoe"
-    method = in_mid_training(make(load(name, monkeypatch), name, routing))
+    method = in_mid_training(make(load(name), name, routing))
     twin = copy.deepcopy(method)
     twin.trainer = TRAINER
     views = make_views(name, with_star)
@@ -179,8 +176,8 @@ def test_a_step_is_the_methods_own(
 
 
 @pytest.mark.parametrize("name", ["byol", "dino", "moco"])
-def test_targets_carry_no_gradient(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = in_mid_training(make(load(name, monkeypatch), name, "mmoe"))
+def test_targets_carry_no_gradient(name: str) -> None:
+    method = in_mid_training(make(load(name), name, "mmoe"))
     # Even where an image would ask for one.
     images = make_views(name, True).views[0].requires_grad_()
     assert not method.forward_momentum(images).requires_grad
@@ -206,7 +203,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
 def test_the_table_has_a_row_for_each_pair_of_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = load("table", monkeypatch)
+    table = load("table")
     with pytest.raises(ValueError, match="folder: expected runs of one method with both routings"):
         table.main(tmp_path)
     run = {"method": "BYOL", "dataset": "digits", "backbone": "resnet10t", "images": 1437}

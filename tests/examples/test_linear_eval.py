@@ -12,17 +12,14 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import linear_eval
-import transfer_data
-from encoder import Encoder
-from features import Features, extract
-from linear_eval import PAPER, evaluate, main, means, measure
-from logistic import STRENGTHS
-from transfer_data import Metric, TransferData, load_transfer
-
 from star_head.adapters.timm import create_backbone, export_encoder
+from star_head.evaluation.features import Features, extract
+from star_head.evaluation.logistic import STRENGTHS
+from star_head.evaluation.networks import Encoder
+from star_head.examples import linear_eval
+from star_head.examples.data import transfer_data
+from star_head.examples.data.transfer_data import Metric, TransferData, load_transfer
+from star_head.examples.linear_eval import PAPER, evaluate, main, means, measure
 
 
 def make_encoder(width: int = 24) -> Encoder:

@@ -23,8 +23,7 @@ def write_log(folder: Path, version: int, rows: str) -> None:
 def test_resumed_runs_are_one(tmp_path: Path) -> None:
     write_log(tmp_path, 2, "step,train_loss_invariant,knn_accuracy\n0,3.5,\n9,2.5,0.4\n")
     write_log(tmp_path, 10, "knn_accuracy,step,train_loss_invariant\n,9,2.25\n0.5,19,\n")
-    sys.path.insert(0, str(EXAMPLES))
-    from plot_run import read_logs
+    from star_head.examples.plot_run import read_logs
 
     assert read_logs(tmp_path) == {
         "train_loss_invariant": {0: 3.5, 9: 2.25},

@@ -56,7 +56,7 @@ def pretrain(
         capture_output=True,
         text=True,
         env=os.environ
-        | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+        | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
         | environment,
         start_new_session=True,
         timeout=300,
@@ -179,8 +179,7 @@ def test_a_backbone_of_one_size_is_made_for_the_views(tmp_path: Path) -> None:
     )
     saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["backbone"]
     assert (saved["name"], saved["input_size"], saved["patch_size"]) == ("test_vit", 16, 8)
-    sys.path.insert(0, str(EXAMPLES))
-    from encoder import open_encoder
+    from star_head.evaluation.networks import open_encoder
 
     encoder = open_encoder(str(tmp_path / "run/checkpoints/last.ckpt"))
     alone = timm.create_model(f"local-dir:{tmp_path / 'run/encoder'}", pretrained=True)
@@ -199,7 +198,6 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         environment = {
-            "PYTHONPATH": str(EXAMPLES),
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
         }
@@ -223,8 +221,7 @@ def read_settings(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> dict:
     """What a YAML file resolves to, as the command line parses it."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import pretrain
+    from star_head.examples import pretrain
 
     arguments = ["--config", str(CONFIGS / name), "--print_config"]
     monkeypatch.setattr(sys, "argv", ["pretrain.py", *arguments])
@@ -379,9 +376,8 @@ def test_a_finished_run_exports_what_is_missing(whole: SimpleNamespace) -> None:
 def test_folders_that_cannot_be_written_to_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sys.path.insert(0, str(EXAMPLES))
-    import pretrain
-    from resumable import check_folder
+    from star_head.examples import pretrain
+    from star_head.examples.training.resumable import check_folder
 
     module = pretrain.create_module("stl10", 8, "resnet10t", num_experts=2)
     check_folder(tmp_path / "fine", module, None, "output")
@@ -403,8 +399,7 @@ def test_folders_that_cannot_be_written_to_are_reported(
 
 
 def test_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
-    sys.path.insert(0, str(EXAMPLES))
-    from checkpoints import SafeCheckpointIO
+    from star_head.examples.training.checkpoints import SafeCheckpointIO
 
     path = tmp_path / "last.ckpt"
     SafeCheckpointIO().save_checkpoint({"weight": torch.ones(3)}, path)

@@ -12,9 +12,7 @@ import timm
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import quickstart
+from star_head.examples import quickstart
 
 
 def results(folder: Path, **arguments: object) -> dict:

@@ -12,14 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import three_tasks
-from image_data import load_images
-from three_tasks import PARTS, TASKS, ThreeTasks, by_chance, find_views
-
 from star_head import EquivariantPredictor, NTXentLoss, Parameter, STARViews, Statistics
 from star_head.adapters.lightly import STARTransform
+from star_head.examples import three_tasks
+from star_head.examples.data.image_data import load_images
+from star_head.examples.three_tasks import PARTS, TASKS, ThreeTasks, by_chance, find_views
 
 STATISTICS = Statistics([float(i) for i in range(11)], [1.0 + i for i in range(11)])
 RANKS = [f"mean reciprocal rank, {name}" for name in PARTS]

@@ -2,21 +2,22 @@
 
 import gzip
 import pickle
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import image_data
-import transfer_data
-from stratified import draw, hold_out
 from torchvision.datasets import CIFAR10
-from transfer_data import TransferData, TransferName, available, load_transfer
+
+from star_head.examples.data import image_data, transfer_data
+from star_head.examples.data.stratified import draw, hold_out
+from star_head.examples.data.transfer_data import (
+    TransferData,
+    TransferName,
+    available,
+    load_transfer,
+)
 
 
 def write(root: Path, *names: str) -> None:

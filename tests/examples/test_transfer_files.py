@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,13 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-from image_data import Images
 from torchvision import datasets
-from transfer_data import TransferData, available, load_transfer
-from transfer_files import ListedName, read_listing
+
+from star_head.examples.data.image_data import Images
+from star_head.examples.data.transfer_data import TransferData, available, load_transfer
+from star_head.examples.data.transfer_files import ListedName, read_listing
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,9 +12,7 @@ from made_up_voc import SHAPE, THINGS, make_voc
 from torchvision.datasets import VOCDetection
 from torchvision.io import decode_image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-from voc import CLASSES, TEST, TRAIN, VOCBoxes, read_boxes
+from star_head.examples.data.voc import CLASSES, TEST, TRAIN, VOCBoxes, read_boxes
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data_module import ImageDataModule
 from lightning.pytorch import Callback, LightningModule, Trainer
-from pretrain import create_module
-from processes import leave_group
 from torch import nn
 
 from star_head.adapters.lightly import STARTransform
+from star_head.examples.data.data_module import ImageDataModule
+from star_head.examples.pretrain import create_module
+from star_head.examples.training.processes import leave_group
 
 WORLD = torch.distributed.is_torchelastic_launched()
 

@@ -1,0 +1,1 @@
+"""Encoders and trained heads measured: features, accuracies, and a page on a head."""

@@ -1,0 +1,103 @@
+"""Opening an encoder from wherever it may come."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+from lightly.transforms.utils import IMAGENET_NORMALIZE
+from torch import nn
+
+from star_head._checkpoint_files import read_checkpoint, require_training
+from star_head.adapters.lightly import STL10_NORMALIZE
+from star_head.adapters.timm import create_backbone, load_encoder
+from star_head.checkpoint import load_official_checkpoint
+
+# Blocks in each of a ResNet's four layers, and whether they are bottlenecks.
+_RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 6, 3), True): "resnet50",
+    ((3, 4, 23, 3), True): "resnet101",
+}
+
+
+class Encoder(NamedTuple):
+    """A backbone and the images that it was trained on.
+
+    Attributes:
+        backbone: From images (B, 3, S, S) to features (B, D).
+        input_size: S, in pixels.
+        normalize: Mean and standard deviation of the pixels in [0, 1], three numbers each.
+    """
+
+    backbone: nn.Module
+    input_size: int
+    normalize: dict[str, list[float]]
+
+
+def open_encoder(source: str) -> Encoder:
+    """Open an exported folder, a training checkpoint, an authors' checkpoint or a timm model.
+
+    Nothing in a file is run.
+
+    Args:
+        source: A path, or a name that timm knows, whose pretrained weights are then fetched.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _with_own_images(load_encoder(path))
+    if path.is_file():
+        return open_checkpoint(read_checkpoint(path), path)
+    if timm.is_model(source):
+        return _with_own_images(create_backbone(source, pretrained=True))
+    raise ValueError(
+        f"encoder: expected a folder of export_encoder, a checkpoint or the name of a timm model, "
+        f"got {source!r}"
+    )
+
+
+def open_checkpoint(saved: dict[str, Any], path: Path) -> Encoder:
+    """Open what was read from a training checkpoint or an authors' checkpoint."""
+    return _of_training(saved, path) if "state_dict" in saved else _of_authors(path)
+
+
+def _of_training(checkpoint: dict[str, Any], path: Path) -> Encoder:
+    require_training(checkpoint, path)
+    if "backbone" not in checkpoint:
+        raise ValueError(
+            f"encoder: {path} does not say how its backbone was built; STARModule notes that of "
+            f"timm's models only"
+        )
+    backbone = create_backbone(**checkpoint["backbone"])
+    prefix = "star.backbone."
+    weights = checkpoint["state_dict"].items()
+    backbone.load_state_dict({k.removeprefix(prefix): t for k, t in weights if prefix in k})
+    data = checkpoint.get("ImageDataModule")
+    if data is None:  # trained by a script of the user's own
+        return _with_own_images(backbone)
+    return Encoder(backbone, data["input_size"], data["normalize"])
+
+
+def _of_authors(path: Path) -> Encoder:
+    weights = load_official_checkpoint(path).backbone
+    blocks = {tuple(name.split(".")[:2]) for name in weights if name.startswith("layer")}
+    depth = tuple(sum(layer == f"layer{i}" for layer, _ in blocks) for i in (1, 2, 3, 4))
+    bottlenecks = "layer1.0.conv3.weight" in weights
+    name = _RESNETS.get((depth, bottlenecks))
+    if name is None:
+        raise ValueError(f"encoder: {path} holds a ResNet of {depth} blocks, which has no name")
+    backbone = create_backbone(name)
+    backbone.load_state_dict(weights)
+    if bottlenecks:  # the paper's ImageNet100 runs
+        return Encoder(backbone, 224, IMAGENET_NORMALIZE)
+    return Encoder(backbone, 96, STL10_NORMALIZE)
+
+
+def _with_own_images(backbone: nn.Module) -> Encoder:
+    model: Any = backbone
+    config = model.pretrained_cfg
+    normalize = {key: [float(v) for v in config[key]] for key in ("mean", "std")}
+    return Encoder(backbone, config["input_size"][-1], normalize)

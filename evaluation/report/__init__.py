@@ -1,0 +1,1 @@
+"""The one-file page on what heads learned."""

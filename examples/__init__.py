@@ -1,0 +1,1 @@
+"""The paper's pipelines and examples: scripts to run and to copy from."""

@@ -1,0 +1,183 @@
+"""Images for pretraining as a LightningDataModule."""
+
+import functools
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightly.transforms.utils import IMAGENET_NORMALIZE
+from torch.utils.data import DataLoader, Dataset
+
+from star_head import estimate_statistics
+from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
+from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
+from star_head.augmentation import STATISTICS, Statistics
+from star_head.examples.data.image_data import (
+    VIEW_SIZES,
+    DatasetName,
+    Images,
+    ImageSplits,
+    load_images,
+)
+from star_head.examples.data.seeded_data import SeededDataModule, seeded
+
+# Sides of the images of data sets that may have to be fetched first, in pixels.
+_SIDES: dict[DatasetName, int] = {
+    "digits": 8,
+    "fashion-mnist": 28,
+    "cifar10": 32,
+    "cifar100": 32,
+    "stl10": 96,
+}
+
+
+class ImageDataModule(SeededDataModule):
+    """Views of images to train on, and labelled images for the 1-nearest-neighbour monitor.
+
+    Which images make a batch, and how each is augmented, follows from the seed and the epoch
+    alone: it is the same with any number of loader workers and of processes, and in a run that
+    was interrupted. The last incomplete batch is dropped.
+
+    Args:
+        dataset: What to train on; see ``image_data.load_images``.
+        data_dir: Where its files are, or are fetched to; ``data`` unless given.
+        batch_size: Images in a batch, over all processes together.
+        transform: Makes the views; with its defaults at the data set's usual size unless given.
+        statistics: Of the augmentation parameters: the authors' of a data set, or estimated for
+            these images and this transform unless given.
+        augment: ``"host"``: loader workers make the views with Pillow. ``"device"``: they only
+            fetch images and draw records, and the views are made in batches on the device that
+            trains.
+        num_workers: Loader processes beside each training process; as many as it has processors
+            to itself, at most 16, unless given.
+        class_names: For ``"imagenet100"``, a file with the class folders to take, one a line.
+        skip_unreadable: Leave out image files that cannot be read, where they stop the run else.
+        cache: Folder for the decoded images of a folder of images, which are then read from
+            there, memory-mapped, in every later epoch and run.
+
+    Raises:
+        ValueError: If the batch does not divide over the processes or exceeds the data set, or
+            a checkpoint is of other data.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetName = "digits",
+        data_dir: Path | None = None,
+        batch_size: int = 256,
+        transform: STARTransform | None = None,
+        statistics: Literal["stl10", "imagenet100"] | None = None,
+        augment: Literal["host", "device"] = "host",
+        num_workers: int | None = None,
+        class_names: Path | None = None,
+        skip_unreadable: bool = False,
+        cache: Path | None = None,
+    ) -> None:
+        super().__init__(batch_size, torch.initial_seed(), num_workers)
+        if transform is None:
+            photographs = dataset in ("imagenet100", "folder")
+            transform = STARTransform(
+                VIEW_SIZES[dataset],
+                normalize=IMAGENET_NORMALIZE if photographs else STL10_NORMALIZE,
+            )
+        self.dataset = dataset
+        self.transform = transform
+        self.augment = augment
+        self._statistics = statistics
+        self._load = functools.partial(load_images, dataset, data_dir, class_names=class_names)
+        self._read_options: dict[str, Any] = {"skip_unreadable": skip_unreadable, "cache": cache}
+        self._splits: ImageSplits | None = None
+        self._batch_transform = BatchTransform(transform) if augment == "device" else None
+
+    @property
+    def input_size(self) -> int:
+        """Side of the views in pixels."""
+        return self.transform.input_size
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation of each augmentation parameter."""
+        if self._statistics is not None:
+            return STATISTICS[self._statistics]
+        side = _SIDES.get(self.dataset)
+        if side is not None:
+            return estimate_statistics(self.transform, [(side, side)])
+        return estimate_statistics(self.transform, self._load().pretrain.image_sizes())
+
+    def prepare_data(self) -> None:
+        """Fetch, check and decode what is to be, in one process of each machine."""
+        self._splits = self._load(**self._read_options)
+
+    def setup(self, stage: str) -> None:
+        """Open the images."""
+        assert self.trainer is not None
+        self.seed = self.trainer.strategy.broadcast(self.seed)
+        if self.dataset in ("folder", "imagenet100") and self._read_options["cache"] is None:
+            # Which files can be read is found out once, for all processes.
+            self._splits = self.trainer.strategy.broadcast(self._splits)
+        elif self._splits is None:
+            self._splits = self._load(**self._read_options)
+        assert self._splits is not None
+        self._check_batch(len(self._splits.pretrain), "images")
+        precision = str(self.trainer.precision)
+        if self.augment == "device" and precision.endswith("-true") and precision != "32-true":
+            raise ValueError(
+                f"augment: 'device' works in float32, and the trainer casts what it works on: "
+                f"expected precision '32-true' or a mixed one, got {precision!r}"
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of (views, labels)."""
+        assert self._splits is not None
+        on_host = self._batch_transform is None
+        transform = self.transform if on_host else RecordingTransform(self.transform)
+        images = self._splits.pretrain.with_transform(transform)
+        return self._train_loader(SeededViews(images), collate_fn=None if on_host else collate)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The monitor's bank and queries, without augmentation; none where labels are missing."""
+        assert self._splits is not None
+        parts = [part for part in (self._splits.train, self._splits.test) if part is not None]
+        return [self._loader(part.with_transform(self.transform.original)) for part in parts]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make the views of recorded images on the device."""
+        if not isinstance(batch[0], RecordedImages):
+            return batch
+        assert self._batch_transform is not None
+        recorded, labels = batch
+        return self._batch_transform.to(labels.device)(recorded), labels
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run was trained on, and what whoever uses its encoder must know."""
+        assert self._splits is not None
+        return {
+            "dataset": self.dataset,
+            "images": len(self._splits.pretrain),
+            "batch_size": self.batch_size,
+            "input_size": self.transform.input_size,
+            "normalize": self.transform.normalize,
+            "seed": self.seed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the seed of a run on the same data; refuse another's."""
+        own = {name: value for name, value in self.state_dict().items() if name != "seed"}
+        self._refuse_other(own, state_dict)
+        self.seed = state_dict["seed"]
+
+
+class SeededViews(Dataset[Any]):
+    """Images whose random views follow from the seed that the sampler sends along."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: tuple[int, int] | int) -> tuple[Any, int]:
+        # Trainer(overfit_batches=...) brings a sampler of its own; its views stay the same.
+        index, seed = item if isinstance(item, tuple) else (item, item)
+        with seeded(seed):
+            return self.images[index]

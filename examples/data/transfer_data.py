@@ -1,0 +1,225 @@
+"""The labelled data sets on which frozen features are judged, in one form."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple, cast, get_args
+
+import numpy as np
+from torchvision.datasets import CIFAR10, CIFAR100, STL10
+
+from star_head.examples.data.image_data import DatasetName, Images, load_images, wrong_stl10_files
+from star_head.examples.data.image_folder import ImageFiles
+from star_head.examples.data.stratified import hold_out
+from star_head.examples.data.transfer_files import (
+    ListedName,
+    Listing,
+    is_begun,
+    read_listing,
+    read_parts,
+)
+
+TransferName = Literal[
+    "cifar10",
+    "cifar100",
+    ListedName,
+    "stl10",
+    "imagenet100",
+    "fashion-mnist",
+    "digits",
+    "folder",
+]
+Metric = Literal["top-1", "mean per class"]
+
+_MEAN_PER_CLASS = ("aircraft", "caltech101", "flowers102", "pets")
+
+# Images to choose by, of how many for training. A fifth of them where nothing is said.
+_VALIDATION: dict[TransferName, tuple[int, int]] = {
+    "cifar10": (5_000, 50_000),
+    "cifar100": (5_000, 50_000),
+    "food101": (7_575, 75_750),
+    "pets": (740, 3_680),
+    "cars": (1_650, 8_144),
+    "mit67": (670, 5_360),
+    "stl10": (500, 5_000),
+    "imagenet100": (12_669, 126_689),
+    "fashion-mnist": (5_000, 60_000),
+}
+
+
+class TransferData(NamedTuple):
+    """A labelled data set as linear evaluation uses it.
+
+    Attributes:
+        train: What is fitted on at last: images to train on, then those to choose by.
+        train_count: How many of ``train`` are fitted on while the strength is chosen, from the
+            first on; the rest is the validation part.
+        test: What is measured on.
+        num_classes: Labels are below it; each is in ``train[:train_count]``.
+        metric: The data set's own: share of right predictions, or the mean of the classes' shares.
+    """
+
+    train: Images
+    train_count: int
+    test: Images
+    num_classes: int
+    metric: Metric
+
+
+def load_transfer(name: TransferName, data_dir: Path) -> TransferData:
+    """Load a data set with its validation part, which is the same on every call.
+
+    Aircraft, DTD (partition 1) and Flowers102 have a validation part of their own, Caltech101 is
+    drawn as :func:`read_listing` says. Of the others it is drawn from the training images with a
+    fixed seed, each class with its share, so many as the paper's protocol has: CIFAR 5,000, Food
+    7,575, Pets 740, Cars 1,650, MIT67 670, STL10 500, ImageNet100 12,669, of fewer images
+    proportionally. Fashion-MNIST 5,000 and a fifth of SUN397 (partition 1), digits and folders
+    are this program's choice.
+
+    Args:
+        name: CIFAR, Fashion-MNIST and STL10 are read or fetched as :func:`load_images` does it,
+            and digits need no files. ``"folder"``: ``train``, ``val`` and ``test`` with class
+            folders in them, or what :func:`load_images` takes that has classes.
+        data_dir: Where each data set has its folder as torchvision lays it out: food-101, mit67,
+            oxford-iiit-pet, flowers-102, caltech101, stanford_cars, fgvc-aircraft-2013b, dtd,
+            SUN397, cifar-10-batches-py, cifar-100-python, stl10_binary, imagenet100 (with train
+            and val in it), FashionMNIST (or its four .gz files). For ``"folder"``, the folder.
+
+    Raises:
+        ValueError: If the data set is not there, with how to get it; if it is not as expected;
+            or if a class has no images to train on.
+    """
+    if name not in get_args(TransferName):
+        raise ValueError(f"dataset: expected one of {get_args(TransferName)}, got {name!r}")
+    if name in get_args(ListedName):
+        return _of_listing(name, read_listing(cast(ListedName, name), data_dir))
+    if name == "folder" and all((data_dir / part).is_dir() for part in ("train", "val", "test")):
+        return _of_listing(name, read_parts(data_dir))
+    place = data_dir / name if name == "imagenet100" else data_dir
+    if name == "imagenet100" and not place.is_dir():
+        raise ValueError(
+            f"data_dir: imagenet100 is not in {place}\nGet ILSVRC2012 from https://image-net.org "
+            f"and put the folders of 100 of its classes, or links to them, into {place / 'train'} "
+            f"and {place / 'val'}"
+        )
+    _, train, test = load_images(cast(DatasetName, name), place)
+    if train is None or test is None:
+        raise ValueError(
+            f"data_dir: expected class folders in {place}, or train/ and val/ or test/ with these, "
+            f"found images without"
+        )
+    return _with_drawn_validation(name, train, test, int(train.labels.max()) + 1)
+
+
+def available(data_dir: Path) -> list[TransferName]:
+    """Names of the data sets that lie whole below a folder; digits always, ``"folder"`` never.
+
+    Warns of those that are there in part. Fetches nothing.
+    """
+    return [name for name in get_args(TransferName) if _is_there(name, data_dir)]
+
+
+def measure_each(
+    dataset: TransferName | Literal["all"],
+    data_dir: Path,
+    measure: Callable[[TransferName, TransferData], None],
+) -> list[TransferName]:
+    """Measure on one data set, or on all that are available and can be measured on.
+
+    Returns:
+        Those that could not, after printing why.
+
+    Raises:
+        ValueError: If the one that was asked for cannot be measured on.
+    """
+    left: list[TransferName] = []
+    for name in available(data_dir) if dataset == "all" else [dataset]:
+        try:
+            measure(name, load_transfer(name, data_dir))
+        except ValueError as error:
+            if dataset != "all":
+                raise
+            print(f"{name:14} not measured: {error}")
+            left.append(name)
+    return left
+
+
+def _of_listing(name: TransferName, listing: Listing) -> TransferData:
+    own_validation = listing.validation or []
+    samples = [*listing.train, *own_validation, *listing.test]
+    label_of = {c: label for label, c in enumerate(listing.classes)}
+    images = Images(
+        ImageFiles([path for path, _ in samples]),
+        np.arange(len(samples)),
+        np.array([label_of[c] for _, c in samples]),
+    )
+    count = len(listing.train)
+    fitted = count + len(own_validation)
+    train, test = images.part(np.arange(fitted)), images.part(np.arange(fitted, len(images)))
+    if not own_validation:
+        return _with_drawn_validation(name, train, test, len(listing.classes))
+    return TransferData(train, count, test, len(listing.classes), _metric(name))
+
+
+def _with_drawn_validation(
+    name: TransferName, train: Images, test: Images, num_classes: int
+) -> TransferData:
+    if num_classes < 2:
+        raise ValueError(f"data_dir: expected two classes or more in {name}, got {num_classes}")
+    present = np.bincount(train.labels, minlength=num_classes)
+    if not present.all():
+        raise ValueError(f"data_dir: {name} has no training images of class {present.argmin()}")
+    images, of = _VALIDATION.get(name, (1, 5))
+    fitted, chosen_by = hold_out(train.labels, max(1, round(len(train) * images / of)))
+    if not len(chosen_by):
+        raise ValueError(
+            f"data_dir: expected a class of two training images or more in {name}, one of them to "
+            f"choose by; each has one"
+        )
+    if test.labels.max() >= num_classes:
+        raise ValueError(
+            f"data_dir: {name} has test images of class {test.labels.max()} and training images "
+            f"of {num_classes} classes"
+        )
+    both = train.part(np.concatenate([fitted, chosen_by]))
+    return TransferData(both, len(fitted), test, num_classes, _metric(name))
+
+
+def _metric(name: TransferName) -> Metric:
+    return "mean per class" if name in _MEAN_PER_CLASS else "top-1"
+
+
+def _is_there(name: TransferName, root: Path) -> bool:
+    if name in get_args(ListedName):
+        return _is_whole(cast(ListedName, name), root)
+    if name == "cifar10" or name == "cifar100":
+        dataset = CIFAR10 if name == "cifar10" else CIFAR100
+        files = [file for file, _ in (*dataset.train_list, *dataset.test_list)]
+        folder = root / dataset.base_folder
+        return _are_files(folder, [*files, dataset.meta["filename"]])
+    if name == "stl10":
+        return not wrong_stl10_files(root / STL10.base_folder)
+    if name == "imagenet100":
+        return all((root / name / part).is_dir() for part in ("train", "val"))
+    if name == "fashion-mnist":
+        files = [
+            f"{p}-{k}-ubyte" for p in ("train", "t10k") for k in ("images-idx3", "labels-idx1")
+        ]
+        unpacked = _are_files(root / "FashionMNIST" / "raw", files)
+        return unpacked or _are_files(root, [f"{file}.gz" for file in files])
+    return name == "digits"
+
+
+def _is_whole(name: ListedName, root: Path) -> bool:
+    if not is_begun(name, root):
+        return False
+    try:
+        read_listing(name, root)
+    except ValueError as error:
+        warnings.warn(f"{name} is left out: {error}", stacklevel=4)
+        return False
+    return True
+
+
+def _are_files(folder: Path, names: list[str]) -> bool:
+    return all((folder / name).is_file() for name in names)

@@ -1,0 +1,293 @@
+"""Data sets of image files that name the class and the part of each image.
+
+torchvision's layouts, read here all in one way: torchvision has neither MIT67 nor the parts of
+SUN397, and keeps what it read in private attributes.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy.io import loadmat
+
+from star_head.examples.data.image_folder import find_of_classes, subfolders
+from star_head.examples.data.stratified import draw
+
+ListedName = Literal[
+    "food101",
+    "mit67",
+    "pets",
+    "flowers102",
+    "caltech101",
+    "cars",
+    "aircraft",
+    "dtd",
+    "sun397",
+]
+
+# An image file and its class.
+Sample = tuple[Path, str]
+
+
+class Listing(NamedTuple):
+    """Which images there are in each part of a data set.
+
+    Attributes:
+        classes: Their names, in the order of their labels.
+        train: Images to train on.
+        test: Images to measure on.
+        validation: Images to choose by; ``None`` where they are to be drawn from ``train``.
+    """
+
+    classes: list[str]
+    train: list[Sample]
+    test: list[Sample]
+    validation: list[Sample] | None = None
+
+
+def read_listing(name: ListedName, root: Path) -> Listing:
+    """Read a data set's annotation files and see that all images are there.
+
+    Args:
+        name: Of the data set; its parts are its own, as published. ``"caltech101"`` has none: 30
+            images of each class are drawn to train on, five of them to choose by, and the rest is
+            for the test, without ``BACKGROUND_Google``, which is no class. That is the 2,525,
+            505 and 5,647 images of Lee et al. 2021 (AugSelf, arXiv 2111.09613), whose counts the
+            paper's agree with; some others count the background as a class. Of ``"dtd"`` and
+            ``"sun397"``, the first of ten partitions.
+        root: Folder with the data set's folder in it.
+
+    Raises:
+        ValueError: If files are missing or are not as expected, with how to get them; or if a
+            part lacks a class.
+    """
+    place = _LISTED[name]
+    advice = "\n" + place.how_to_get.format(root=root)
+    try:
+        listing = place.read(root / place.folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"data_dir: {name} lacks {error.filename}{advice}") from error
+    except Exception as error:  # what a broken file raises depends on its format and on how
+        raise ValueError(f"data_dir: {name} in {root} is not as published: {error!r}") from error
+    check_listing(listing, name, advice)
+    return listing
+
+
+def is_begun(name: ListedName, root: Path) -> bool:
+    """Whether there is anything of a data set."""
+    return (root / _LISTED[name].folder).is_dir()
+
+
+def read_parts(root: Path) -> Listing:
+    """List the class folders in the folders train, val and test.
+
+    Raises:
+        ValueError: If there are other classes in one than in another.
+    """
+    classes = subfolders(root / "train")
+    train, validation, test = (
+        find_of_classes(root / part, subfolders(root / part)) for part in ("train", "val", "test")
+    )
+    listing = Listing(classes, train, test, validation)
+    check_listing(listing, f"the folder {root}", "")
+    return listing
+
+
+def check_listing(listing: Listing, name: str, advice: str) -> None:
+    """See that all images are there and that each part has all classes and no others.
+
+    Raises:
+        ValueError: If not; ``name`` and ``advice`` are part of the message.
+    """
+    parts = {"training": listing.train, "test": listing.test}
+    if listing.validation is not None:
+        parts["validation"] = listing.validation
+    for part, samples in parts.items():
+        missing = [path for path, _ in samples if not os.path.isfile(path)]
+        if missing:
+            raise ValueError(
+                f"data_dir: {name} lacks {len(missing)} of {len(samples)} {part} images, "
+                f"first {missing[0]}{advice}"
+            )
+        if not samples:
+            raise ValueError(f"data_dir: {name} has no {part} images{advice}")
+        found = {c for _, c in samples}
+        if unknown := sorted(found.difference(listing.classes)):
+            raise ValueError(
+                f"data_dir: {name} has {part} images of classes that are not among its "
+                f"{len(listing.classes)}: {_shown(unknown)}"
+            )
+        if absent := [c for c in listing.classes if c not in found]:
+            raise ValueError(f"data_dir: {name} has no {part} images of classes {_shown(absent)}")
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+
+
+def _lines(path: Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def _mat(path: Path, key: str) -> np.ndarray:
+    with open(path, "rb") as file:
+        content: dict[str, Any] = loadmat(file, squeeze_me=True)
+    return np.atleast_1d(content[key])
+
+
+def _numbers(count: int) -> list[str]:
+    """Names of classes that have a number only, from 1."""
+    return [str(i + 1) for i in range(count)]
+
+
+def _food101(folder: Path) -> Listing:
+
+    def part(name: str) -> list[Sample]:
+        listed = json.loads((folder / "meta" / f"{name}.json").read_text(encoding="utf-8"))
+        return [
+            (folder / "images" / f"{image}.jpg", c)
+            for c, images in listed.items()
+            for image in images
+        ]
+
+    train = part("train")
+    return Listing(sorted({c for _, c in train}), train, part("test"))
+
+
+def _mit67(folder: Path) -> Listing:
+
+    def part(name: str) -> list[Sample]:
+        lines = _lines(folder / f"{name}Images.txt")
+        return [(folder / "Images" / line, line.split("/")[0]) for line in lines]
+
+    train = part("Train")
+    return Listing(sorted({c for _, c in train}), train, part("Test"))
+
+
+def _pets(folder: Path) -> Listing:
+
+    def part(name: str) -> list[Sample]:
+        lines = [line.split() for line in _lines(folder / "annotations" / f"{name}.txt")]
+        return [(folder / "images" / f"{image}.jpg", number) for image, number, *_ in lines]
+
+    train = part("trainval")
+    return Listing(_numbers(max(int(c) for _, c in train)), train, part("test"))
+
+
+def _flowers102(folder: Path) -> Listing:
+    labels = _mat(folder / "imagelabels.mat", "labels")
+
+    def part(key: str) -> list[Sample]:
+        numbers = _mat(folder / "setid.mat", key)
+        return [(folder / "jpg" / f"image_{i:05}.jpg", str(labels[i - 1])) for i in numbers]
+
+    return Listing(_numbers(labels.max()), part("trnid"), part("tstid"), part("valid"))
+
+
+def _caltech101(folder: Path) -> Listing:
+    images = folder / "101_ObjectCategories"
+    classes = [name for name in subfolders(images) if name != "BACKGROUND_Google"]
+    samples = find_of_classes(images, classes)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = np.array([number[name] for _, name in samples])
+    # 31 images are the fewest of a class.
+    chosen, rest = draw(labels, np.full(len(classes), 30))
+    validation, train = draw(labels[chosen], np.full(len(classes), 5))
+    return Listing(
+        classes,
+        [samples[i] for i in chosen[train]],
+        [samples[i] for i in rest],
+        [samples[i] for i in chosen[validation]],
+    )
+
+
+def _cars(folder: Path) -> Listing:
+
+    def part(images: str, annotations: Path) -> list[Sample]:
+        listed = _mat(annotations, "annotations")
+        names, numbers = listed["fname"], listed["class"]
+        return [(folder / images / n, str(c)) for n, c in zip(names, numbers, strict=True)]
+
+    return Listing(
+        _numbers(len(_mat(folder / "devkit" / "cars_meta.mat", "class_names"))),
+        part("cars_train", folder / "devkit" / "cars_train_annos.mat"),
+        part("cars_test", folder / "cars_test_annos_withlabels.mat"),
+    )
+
+
+def _aircraft(folder: Path) -> Listing:
+    data = folder / "data"
+
+    def part(name: str) -> list[Sample]:
+        lines = [line.split(" ", 1) for line in _lines(data / f"images_variant_{name}.txt")]
+        return [(data / "images" / f"{image}.jpg", variant) for image, variant in lines]
+
+    return Listing(_lines(data / "variants.txt"), part("train"), part("test"), part("val"))
+
+
+def _dtd(folder: Path) -> Listing:
+    data = folder / "dtd"
+
+    def part(name: str) -> list[Sample]:
+        lines = _lines(data / "labels" / f"{name}1.txt")
+        return [(data / "images" / line, line.split("/")[0]) for line in lines]
+
+    train = part("train")
+    return Listing(sorted({c for _, c in train}), train, part("test"), part("val"))
+
+
+def _sun397(folder: Path) -> Listing:
+
+    def part(name: str) -> list[Sample]:
+        lines = _lines(folder / f"{name}_01.txt")
+        return [(folder / line.lstrip("/"), line.rsplit("/", 1)[0]) for line in lines]
+
+    return Listing(_lines(folder / "ClassName.txt"), part("Training"), part("Testing"))
+
+
+def _by_torchvision(name: str) -> str:
+    command = f"from torchvision.datasets import {name}; {name}('{{root}}', download=True)"
+    return f'To fetch it: python -c "{command}"'
+
+
+class _Place(NamedTuple):
+    """Where a data set lies, how it is read, and how one gets it into a root."""
+
+    folder: str
+    read: Callable[[Path], Listing]
+    how_to_get: str
+
+
+_LISTED: dict[ListedName, _Place] = {
+    "food101": _Place("food-101", _food101, _by_torchvision("Food101")),
+    "mit67": _Place(
+        "mit67",
+        _mit67,
+        "Get indoorCVPR_09.tar, TrainImages.txt and TestImages.txt from "
+        "https://web.mit.edu/torralba/www/indoor.html and put the folder Images of the first and "
+        "the two lists into {root}/mit67",
+    ),
+    "pets": _Place("oxford-iiit-pet", _pets, _by_torchvision("OxfordIIITPet")),
+    "flowers102": _Place("flowers-102", _flowers102, _by_torchvision("Flowers102")),
+    "caltech101": _Place("caltech101", _caltech101, _by_torchvision("Caltech101")),
+    "cars": _Place(
+        "stanford_cars",
+        _cars,
+        "Its address, https://ai.stanford.edu/~jkrause/cars/car_dataset.html, gives it no more. "
+        "Get it from a mirror, and put the folders cars_train, cars_test and devkit and the file "
+        "cars_test_annos_withlabels.mat into {root}/stanford_cars",
+    ),
+    "aircraft": _Place("fgvc-aircraft-2013b", _aircraft, _by_torchvision("FGVCAircraft")),
+    "dtd": _Place("dtd", _dtd, _by_torchvision("DTD")),
+    "sun397": _Place(
+        "SUN397",
+        _sun397,
+        _by_torchvision("SUN397") + "\nand get its lists, Training_01.txt and Testing_01.txt, from "
+        "https://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip and put them into "
+        "{root}/SUN397",
+    ),
+}

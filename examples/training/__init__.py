@@ -1,0 +1,1 @@
+"""What training scripts share: checkpoints, resuming, trainers, modules trained on labels."""

@@ -1,0 +1,108 @@
+"""Extracted features and their cache."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import v2
+
+from star_head.evaluation import features as features_module
+from star_head.evaluation.features import EvaluationTransform, extract
+from star_head.evaluation.networks import Encoder
+from star_head.examples.data.image_data import Images, load_images
+
+NORMALIZE = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+
+
+def make_encoder(seed: int = 0, size: int = 16) -> Encoder:
+    torch.manual_seed(seed)
+    backbone = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1))
+    return Encoder(backbone, size, NORMALIZE)
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    test = load_images("digits").test
+    assert test is not None
+    return test
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40), (16, 16), (9, 31), (300, 200)])
+def test_prepares_images_as_torchvision_does(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8)
+    expected = v2.Compose(
+        [
+            v2.PILToTensor(),
+            v2.ToPILImage(),
+            v2.Resize(16, v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(16),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(**NORMALIZE),
+        ]
+    )
+    image = Image.fromarray(pixels)
+    torch.testing.assert_close(EvaluationTransform(16, NORMALIZE)(image), expected(image).data)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_equals_a_plain_loop(tmp_path: Path, images: Images, half: bool) -> None:
+    encoder = make_encoder()
+    found = extract(encoder, images, cache=tmp_path, batch_size=100, half=half)
+    transform = EvaluationTransform(16, NORMALIZE)
+    with torch.no_grad():
+        batch = torch.stack([transform(images[i][0]) for i in range(len(images))])
+        expected = encoder.backbone.eval()(batch).flatten(1).numpy()
+    assert found.features.dtype == (np.float16 if half else np.float32)
+    np.testing.assert_allclose(found.features, expected, rtol=2e-3 if half else 1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found.labels, images.labels)
+
+
+def test_cache_is_of_this_encoder_and_these_images(
+    tmp_path: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(make_encoder(), images, cache=tmp_path)
+    (tmp_path / "other").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1  # as any file is written: a cache may be shared
+    with monkeypatch.context() as patch:
+        patch.setattr(features_module, "_write", None)  # it must not be called
+        extract(make_encoder(), images, cache=tmp_path)
+    for encoder, part in (
+        (make_encoder(seed=1), images),
+        (make_encoder(size=8), images),
+        (make_encoder(), images.part(np.arange(1, len(images)))),
+        (make_encoder(), images.part(np.arange(len(images))[::-1])),
+    ):
+        before = len(list(tmp_path.iterdir()))
+        assert len(extract(encoder, part, cache=tmp_path).features) == len(part)
+        assert len(list(tmp_path.iterdir())) == before + 1
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, images: Images) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+            self.calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return x.flatten(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(Encoder(Broken(), 16, NORMALIZE), images, cache=tmp_path, batch_size=100)
+    assert not list(tmp_path.iterdir())
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path: Path, images: Images) -> None:
+    encoder = make_encoder()
+    nn.init.constant_(encoder.backbone[0].bias, float("inf"))
+    with pytest.raises(ValueError, match="features of image 0 are not finite"):
+        extract(encoder, images, cache=tmp_path)
+    assert not list(tmp_path.iterdir())
