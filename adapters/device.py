@@ -10,7 +10,7 @@ antialias the crop.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from star_head.augmentation import ColorOperation, Parameter, STARViews
+from star_head._checks import describe, meant
+from star_head._parts import not_a_tensor
+from star_head.augmentation import AugmentationRecord, ColorOperation, Parameter, STARViews
 
 from ._batch_checks import check_images, check_records
 from ._color import COLOR_OPERATIONS, hue_steps, luma, schedule
@@ -28,13 +30,15 @@ try:
     from PIL import Image
 
     from ._images import to_rgb
-    from .lightly import STARTransform
+    from .image_sizes import image_sizes
+    from .lightly import STARTransform, STARViewTransform
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.device needs lightly: pip install "star-head[lightly]"'
     ) from error
 
 
+@not_a_tensor("BatchTransform(transform)(recorded) makes views of them; the images are .images")
 class RecordedImages(NamedTuple):
     """Decoded images and the records of their views: what :class:`BatchTransform` takes.
 
@@ -76,6 +80,9 @@ class RecordingTransform:
     Args:
         transform: What draws the records.
 
+    Raises:
+        TypeError: If ``transform`` is no STARTransform.
+
     Example:
         >>> image = torch.randint(256, (3, 48, 64), dtype=torch.uint8)
         >>> recorded = RecordingTransform(STARTransform(input_size=32))(image)
@@ -83,8 +90,19 @@ class RecordingTransform:
         (torch.Size([3, 48, 64]), 2, torch.Size([4]))
     """
 
+    image_sizes = staticmethod(image_sizes)  # how estimate_statistics reads a data set
+
     def __init__(self, transform: STARTransform) -> None:
+        if not isinstance(transform, STARViewTransform):
+            raise TypeError(
+                f"transform: expected a STARTransform, whose records BatchTransform makes views "
+                f"of, got {describe(transform)}"
+            )
         self.transform = transform
+
+    def sample(self, image: Image.Image | Tensor | tuple[int, int]) -> AugmentationRecord:
+        """Draw a record, as ``transform`` does."""
+        return self.transform.sample(image)
 
     def __call__(self, image: Image.Image | Tensor) -> RecordedImages:
         """Decode a PIL image of any mode or a uint8 (C, H, W) tensor; draw two records."""
@@ -97,15 +115,20 @@ class RecordingTransform:
         )
 
 
-def collate(samples: Sequence[tuple[RecordedImages, Any]]) -> tuple[RecordedImages, Any]:
+def collate(samples: Sequence[Any]) -> Any:
     """Batch what a data set with a :class:`RecordingTransform` yields: a loader's ``collate_fn``.
 
     Args:
-        samples: Pairs of a sample and its label.
+        samples: Each a sample alone, or in a tuple, list or dictionary with anything else: its
+            label, index or file's name.
 
     Returns:
-        The batch, its images in a list if their sizes differ, and what PyTorch's default collate
-        makes of the labels.
+        A batch of the same form, a tuple for a list: :class:`RecordedImages`, their images in a
+        list if sizes differ, and what PyTorch's default collate makes of the rest; ``None`` of a
+        part that every sample lacks.
+
+    Raises:
+        TypeError: If there are no recorded images, or several, in a sample.
 
     Example:
         >>> transform = RecordingTransform(STARTransform(input_size=32))
@@ -115,9 +138,31 @@ def collate(samples: Sequence[tuple[RecordedImages, Any]]) -> tuple[RecordedImag
         >>> [tuple(image.shape) for image in recorded.images], recorded.params[0].shape, labels
         ([(3, 48, 64), (3, 50, 40)], torch.Size([2, 11]), tensor([7, 7]))
     """
-    recorded, labels = zip(*samples, strict=True)
-    images = [sample.images for sample in recorded]
-    batch: Tensor | list[Tensor]
+    first = samples[0]
+    if isinstance(first, RecordedImages):
+        return _batch(samples)
+    mapping = isinstance(first, Mapping)
+    parts = list(first.values()) if mapping else first
+    found = isinstance(parts, tuple | list) and sum(isinstance(p, RecordedImages) for p in parts)
+    if found != 1:
+        raise TypeError(
+            f"samples: expected recorded images, alone or with others in a tuple or dictionary, as "
+            f"a data set with RecordingTransform gives them, got {describe(first)}{meant(first)}"
+        )
+    if mapping:
+        return {key: _batch_part([sample[key] for sample in samples]) for key in first}
+    return tuple(_batch_part(part) for part in zip(*samples, strict=True))
+
+
+def _batch_part(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], RecordedImages):
+        return _batch(parts)
+    return None if all(part is None for part in parts) else default_collate(list(parts))
+
+
+def _batch(samples: Sequence[RecordedImages]) -> RecordedImages:
+    images = [sample.images for sample in samples]
+    batch: Any
     if len({image.shape for image in images}) == 1:
         batch = default_collate(images)
     else:
@@ -125,8 +170,8 @@ def collate(samples: Sequence[tuple[RecordedImages, Any]]) -> tuple[RecordedImag
         flat = torch.cat([image.flatten() for image in images])
         parts = torch.split(flat, [image.numel() for image in images])
         batch = [part.view(image.shape) for part, image in zip(parts, images, strict=True)]
-    params, color_orders = default_collate([(r.params, r.color_orders) for r in recorded])
-    return RecordedImages(batch, params, color_orders), default_collate(list(labels))
+    params, color_orders = default_collate([(r.params, r.color_orders) for r in samples])
+    return RecordedImages(batch, params, color_orders)
 
 
 class BatchTransform(nn.Module):
@@ -175,7 +220,16 @@ class BatchTransform(nn.Module):
         return f"input_size={self.input_size}"
 
     def forward(self, recorded: RecordedImages) -> STARViews:
-        """Make the originals and the recorded views of a batch."""
+        """Make the originals and the recorded views of a batch.
+
+        Raises:
+            TypeError: If ``recorded`` is anything but recorded images.
+        """
+        if not isinstance(recorded, RecordedImages):
+            raise TypeError(
+                f"recorded: expected RecordedImages, as collate makes them of a data set with "
+                f"RecordingTransform, got {describe(recorded)}{meant(recorded)}"
+            )
         images, params, color_orders = recorded
         if len(params) != len(color_orders):
             raise ValueError(

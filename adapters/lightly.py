@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, cast
+from numbers import Integral
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from star_head._checks import describe
+from star_head._checks import check_number, describe
 from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews, check_views
 from star_head.head import STAREmbeddings, STARProjectionHead
 
@@ -21,6 +22,7 @@ try:
 
     from ._images import check_size, resize_and_center_crop, to_rgb
     from ._pil_color import COLOR_OPERATIONS
+    from .image_sizes import image_sizes
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.lightly needs lightly: pip install "star-head[lightly]"'
@@ -33,6 +35,11 @@ _RATIO = (3 / 4, 4 / 3)
 _CROP_ATTEMPTS = 10
 # Two for each attempt at a crop, two for its place; flip 1, jitter 9, grayscale 1, blur 2.
 _DRAWS = 2 * _CROP_ATTEMPTS + 2 + 1 + 9 + 1 + 2
+
+_NUMBERS = (
+    *("cj_prob", "cj_strength", "cj_bright", "cj_contrast", "cj_sat", "cj_hue", "min_scale"),
+    *("random_gray_scale", "gaussian_blur", "vf_prob", "hf_prob", "rr_prob"),
+)
 
 
 class STARViewTransform:
@@ -48,7 +55,7 @@ class STARViewTransform:
     (9 pixels at 96, 23 at 224), applied in floating point.
 
     Args:
-        input_size: Side S of the views in pixels.
+        input_size: Side S of the views in pixels; views are square, so a pair is (S, S).
         cj_prob: Probability of colour jitter.
         cj_strength: What the four colour strengths are multiplied by; 0.5 gives the paper's
             0.4, 0.4, 0.4, 0.1.
@@ -72,6 +79,7 @@ class STARViewTransform:
             96 pixels and as long at 224.
 
     Raises:
+        TypeError: If a number is none, or ``input_size`` neither a number nor a pair.
         ValueError: If an argument is out of range or asks for what the 11 parameters can't hold.
 
     Example:
@@ -85,9 +93,11 @@ class STARViewTransform:
         (torch.Size([3, 32, 32]), torch.Size([11]))
     """
 
+    image_sizes = staticmethod(image_sizes)  # how estimate_statistics reads a data set
+
     def __init__(
         self,
-        input_size: int = 224,
+        input_size: int | tuple[int, int] = 224,
         cj_prob: float = 0.8,
         cj_strength: float = 0.5,
         cj_bright: float = 0.8,
@@ -105,6 +115,13 @@ class STARViewTransform:
         normalize: Mapping[str, Sequence[float]] | None = IMAGENET_NORMALIZE,
         blur: Literal["kernel", "pillow"] = "kernel",
     ) -> None:
+        side = _check_side(input_size)
+        for name in _NUMBERS:
+            check_number(name, locals()[name])
+        if not isinstance(sigmas, tuple | list) or len(sigmas) != 2:
+            raise TypeError(f"sigmas: expected (smallest, largest), got {describe(sigmas)}")
+        for sigma in sigmas:
+            check_number("sigmas", sigma)
         if vf_prob:
             raise ValueError(
                 f"vf_prob: vertical flips can't be recorded; expected 0, got {vf_prob}"
@@ -123,8 +140,6 @@ class STARViewTransform:
         for name, value in probabilities.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected a probability, got {value}")
-        if input_size < 2:
-            raise ValueError(f"input_size: expected at least 2 pixels, got {input_size}")
         if not 0 < min_scale <= 1:
             raise ValueError(f"min_scale: expected a share in (0, 1], got {min_scale}")
         if not 0 < sigmas[0] <= sigmas[1]:
@@ -137,7 +152,7 @@ class STARViewTransform:
             )
         if blur not in ("kernel", "pillow"):
             raise ValueError(f"blur: expected 'kernel' or 'pillow', got {blur!r}")
-        self.input_size = input_size
+        self.input_size = side
         self.cj_prob = cj_prob
         self.factor_ranges = [(max(0.0, 1 - s), 1 + s) for s in strengths[:3]]
         self.max_hue = strengths[3]
@@ -147,7 +162,7 @@ class STARViewTransform:
         self.sigmas = sigmas
         self.hf_prob = hf_prob
         self.blur = blur
-        self._blur = GaussianBlur(input_size, kernel_size=input_size // 10 | 1)
+        self._blur = GaussianBlur(side, kernel_size=side // 10 | 1)
         self.normalize = check_normalize(normalize or {"mean": [0.0] * 3, "std": [1.0] * 3}, 3)
         mean, std = (torch.tensor(self.normalize[k]).view(3, 1, 1) for k in ("mean", "std"))
         # (v / 255 - mean) / std as one product and one difference.
@@ -407,3 +422,18 @@ def _check_embeddings(name: str, embeddings: object) -> None:
             f"{name}: expected STAREmbeddings, what the head makes of features, before anything "
             f"takes their invariant part alone, got {describe(embeddings)}"
         )
+
+
+def _check_side(input_size: Any) -> int:
+    """The side of square views from a number, or from the same one twice, as lightly takes them."""
+    if isinstance(input_size, tuple | list) and len(input_size) == 2:
+        if input_size[0] != input_size[1]:
+            raise ValueError(
+                f"input_size: expected a side in pixels, since views are square, got {input_size}"
+            )
+        input_size = input_size[0]
+    if not isinstance(input_size, Integral) or isinstance(input_size, bool):
+        raise TypeError(f"input_size: expected a side in pixels, got {describe(input_size)}")
+    if input_size < 2:
+        raise ValueError(f"input_size: expected at least 2 pixels, got {input_size}")
+    return int(input_size)

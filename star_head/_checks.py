@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -77,8 +78,15 @@ def check_count(name: str, value: int, minimum: int = 1) -> None:
         raise ValueError(f"{name}: expected at least {minimum}, got {value}")
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raise a TypeError unless ``value`` is a real number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number, got {describe(value)}")
+
+
 def check_not_negative(name: str, value: float) -> None:
     """Raise unless ``value`` is a finite number of at least 0."""
+    check_number(name, value)
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"{name}: expected a number of at least 0, got {value}")
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from star_head._checks import describe, meant
+from star_head._checks import check_count, describe, meant
+from star_head._image_sizes import resolve_sizes
 from star_head._parts import not_a_tensor
 
 
@@ -195,20 +196,24 @@ class RecordSampler(Protocol):
 
 
 def estimate_statistics(
-    transform: RecordSampler,
-    image_sizes: Sequence[tuple[int, int]],
+    transform: RecordSampler | Any,
+    image_sizes: Any,
     num_samples: int = 20_000,
     seed: int = 0,
 ) -> Statistics:
     """Estimate the parameters' mean and standard deviation by drawing records only.
 
-    No image is read, and the state of torch's generator is left as it was. A parameter that
-    never varies gets a standard deviation of 1, so that it standardises to 0.
+    No image is decoded where sizes, a folder or a data set of files are given, and the state of
+    torch's generator is left as it was. A parameter that never varies gets a standard deviation of
+    1, so that it standardises to 0.
 
     Args:
-        transform: What draws the records, such as ``star_head.adapters.lightly.STARTransform``.
-        image_sizes: (height, width) of the data set's images in pixels, or of a sample of them;
-            one pair where all have one size.
+        transform: What draws the records, such as ``star_head.adapters.lightly.STARTransform``; of
+            one that records several views by transforms of their own, all of these in turn.
+        image_sizes: (height, width) of the data set's images in pixels, or of a sample of them, in
+            a sequence, an array or an iterator; one pair where all have one size. Or the data
+            set, a loader of it or a folder of images, whose sizes the transform reads, as
+            ``star_head.adapters.image_sizes`` says.
         num_samples: Number of records; they are spread evenly over ``image_sizes``.
         seed: Of the draws.
 
@@ -216,20 +221,44 @@ def estimate_statistics(
         The statistics that ``STARProjectionHead(statistics=...)`` takes.
 
     Raises:
-        ValueError: If ``image_sizes`` is empty or ``num_samples`` is less than 2.
+        TypeError: If ``transform`` records nothing, or ``image_sizes`` are of another kind.
+        ValueError: If ``image_sizes`` is empty or holds anything but pairs of whole numbers, or
+            ``num_samples`` is less than 2.
+
+    Example:
+        >>> class HalfOfTheHeight:
+        ...     def sample(self, image):
+        ...         height, width = image
+        ...         return AugmentationRecord(0, 0, height // 2, width)
+        >>> mean, std = estimate_statistics(HalfOfTheHeight(), (96, 64), num_samples=10)
+        >>> mean[Parameter.CROP_HEIGHT], mean[Parameter.CROP_WIDTH]
+        (48.0, 64.0)
     """
-    if not image_sizes:
-        raise ValueError("image_sizes: expected at least one (height, width), got none")
-    if num_samples < 2:
-        raise ValueError(f"num_samples: expected at least 2, got {num_samples}")
+    samplers = _samplers(transform)
+    sizes = resolve_sizes(image_sizes, getattr(samplers[0], "image_sizes", None))
+    check_count("num_samples", num_samples, 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vectors = torch.stack(
             [
-                transform.sample(image_sizes[i * len(image_sizes) // num_samples]).vector()
+                samplers[i % len(samplers)].sample(sizes[i * len(sizes) // num_samples]).vector()
                 for i in range(num_samples)
             ]
         ).double()
     std, mean = torch.std_mean(vectors, dim=0)
     constant = (vectors == vectors[0]).all(dim=0)
     return Statistics(mean.tolist(), std.masked_fill(constant, 1.0).tolist())
+
+
+def _samplers(transform: Any) -> Sequence[RecordSampler]:
+    """The transform, if it draws records, or those in it that make the views that it records."""
+    several = getattr(transform, "recorded", None)
+    samplers = list(several) if isinstance(several, tuple | list) else [transform]
+    for sampler in samplers:
+        if isinstance(sampler, type) or not callable(getattr(sampler, "sample", None)):
+            raise TypeError(
+                f"transform: expected one that draws records, as STARTransform does, got "
+                f"{describe(sampler)}; star_head.adapters.torchvision.RecordedTransform records "
+                f"torchvision's and lightly's transforms"
+            )
+    return samplers
