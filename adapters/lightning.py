@@ -74,7 +74,7 @@ class STARModule(LightningModule):
     Example:
         >>> from star_head import STARProjectionHead
         >>> backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32))
-        >>> star = STAR(backbone, STARProjectionHead(32, 32, 16, 4, statistics="stl10"))
+        >>> star = STAR(backbone, STARProjectionHead(32, 32, 16, num_experts=4, statistics="stl10"))
         >>> module = STARModule(star, batch_size=512)
         >>> images, params = torch.rand(6, 3, 8, 8), torch.rand(6, 11)
         >>> module(images).shape

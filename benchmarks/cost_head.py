@@ -166,7 +166,9 @@ def training_step(
     if settings["part"] == "backbone":
         model: nn.Module = Passes(backbone)
     else:
-        head = STARProjectionHead(width, width, 128, settings["experts"], statistics="stl10")
+        head = STARProjectionHead(
+            width, width, 128, num_experts=settings["experts"], statistics="stl10"
+        )
         model = STAR(backbone, head, STARLoss(gather_distributed=wrap is not None))
     model.to(device)
     model = model if wrap is None else wrap(model)

@@ -99,7 +99,7 @@ def _head_of_training(state: Mapping[str, Tensor], path: Path) -> STARProjection
             input_dim,
             hidden_dim,
             linear[-1].shape[1],
-            num_experts,
+            num_experts=num_experts,
             num_layers=len(linear),
             routing="mmoe" if learned else fixed[num_experts],
         )

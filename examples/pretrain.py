@@ -82,7 +82,7 @@ def create_module(
         width,
         hidden_dim or width,
         output_dim,
-        num_experts,
+        num_experts=num_experts,
         routing=routing,
         statistics=statistics,
     )

@@ -81,7 +81,7 @@ def load_official_checkpoint(
             input_dim,
             hidden_dim,
             output_dim,
-            num_experts,
+            num_experts=num_experts,
             statistics=statistics,
             dtype=state["experts.layers.0.weight"].dtype,
         )

@@ -3,7 +3,7 @@
 Source: STAR (arXiv 2510.27222).
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, NoReturn, get_args
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ class STARProjectionHead(nn.Module):
     """A projection head whose experts are shared softly by an invariant and an equivariant task.
 
     Made to stand where lightly's ``SimCLRProjectionHead`` stands: the first three arguments are
-    its own. The head is dropped after pretraining.
+    its own, in its order, and all others are given by keyword, since its fourth is the number of
+    layers. The head is dropped after pretraining.
 
     Args:
         input_dim: Width D of the backbone's features.
@@ -60,6 +61,7 @@ class STARProjectionHead(nn.Module):
         dtype: Of the parameters.
 
     Raises:
+        TypeError: If there are more than three arguments that are not given by keyword.
         ValueError: If the routing is unknown, ``num_experts`` contradicts it, or a count or
             width is less than 1.
 
@@ -77,8 +79,8 @@ class STARProjectionHead(nn.Module):
         input_dim: int = 2048,
         hidden_dim: int = 2048,
         output_dim: int = 128,
+        *fourth: NoReturn,  # lightly's fourth argument is num_layers
         num_experts: int | None = None,
-        *,
         num_layers: int = 3,
         routing: Routing = "mmoe",
         statistics: StatisticsLike | None = None,
@@ -88,6 +90,13 @@ class STARProjectionHead(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if fourth:
+            raise TypeError(
+                f"STARProjectionHead: expected input_dim, hidden_dim and output_dim, and all else "
+                f"by keyword, got {len(fourth)} more: {', '.join(map(str, fourth))}; fourth in "
+                f"lightly's heads is num_layers: give num_layers={fourth[0]} or "
+                f"num_experts={fourth[0]}"
+            )
         if routing not in get_args(Routing):
             raise ValueError(f"routing: expected one of {get_args(Routing)}, got {routing!r}")
         mixing = _FIXED_MIXING.get(routing)

@@ -21,7 +21,7 @@ N = 6
 def make_model(gather: bool, norm: type[nn.Module] = nn.LayerNorm) -> STAR:
     torch.manual_seed(1)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
-    head = STARProjectionHead(10, 8, 4, 3, statistics="stl10", norm_layer=norm)
+    head = STARProjectionHead(10, 8, 4, num_experts=3, statistics="stl10", norm_layer=norm)
     return STAR(backbone, head, STARLoss(0.2, gather_distributed=gather)).double()
 
 

@@ -14,7 +14,9 @@ ROUTINGS = ["mmoe", "shared", "separate", "invariant"]
 
 def make(routing: str = "mmoe", **kwargs: object) -> STARProjectionHead:
     experts = 5 if routing == "mmoe" else None
-    return STARProjectionHead(7, 9, 4, experts, routing=routing, statistics="stl10", **kwargs)
+    return STARProjectionHead(
+        7, 9, 4, num_experts=experts, routing=routing, statistics="stl10", **kwargs
+    )
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)
@@ -42,7 +44,7 @@ def test_routings_equal_their_formulas(routing: str, training: bool) -> None:
 def test_default_numbers_of_experts() -> None:
     numbers = {r: STARProjectionHead(4, 4, 2, routing=r).experts.num_experts for r in ROUTINGS}
     assert numbers == {"mmoe": 16, "shared": 3, "separate": 2, "invariant": 1}
-    assert STARProjectionHead(4, 4, 2, 3, routing="shared").experts.num_experts == 3
+    assert STARProjectionHead(4, 4, 2, num_experts=3, routing="shared").experts.num_experts == 3
 
 
 def test_routing_weights_of_fixed_routings() -> None:
@@ -93,14 +95,14 @@ def test_statistics_are_in_the_state_dict_and_come_with_it() -> None:
     head = make()
     mean = torch.tensor(STATISTICS["stl10"].mean)
     torch.testing.assert_close(head.state_dict()["predictor.mean"], mean)
-    other = STARProjectionHead(7, 9, 4, 5)
+    other = STARProjectionHead(7, 9, 4, num_experts=5)
     e0, params = torch.randn(6, 4), torch.rand(6, 11)
     with pytest.raises(ValueError, match="statistics: none were given.*estimate_statistics"):
         other.predict(e0, params)
     other.load_state_dict(head.state_dict())
     torch.testing.assert_close(other.predict(e0, params), head.predict(e0, params))
     # And a head without any takes them away again.
-    other.load_state_dict(STARProjectionHead(7, 9, 4, 5).state_dict())
+    other.load_state_dict(STARProjectionHead(7, 9, 4, num_experts=5).state_dict())
     with pytest.raises(ValueError, match="none were given"):
         other.predict(e0, params)
 
@@ -251,3 +253,12 @@ def test_given_statistics_standardise() -> None:
     plain.load_state_dict(state, strict=False)
     e0, params = torch.randn(3, 4), torch.rand(3, 11)
     torch.testing.assert_close(predictor(e0, params), plain(e0, (params - 1) / 2))
+
+
+@pytest.mark.parametrize("fourth", [(2,), (2, True), (16, None), (None,)])
+def test_lightlys_fourth_argument_is_not_taken_for_the_experts(fourth: tuple) -> None:
+    number = fourth[0]
+    with pytest.raises(TypeError, match=f"num_layers={number} or num_experts={number}$"):
+        STARProjectionHead(32, 32, 16, *fourth)
+    head = STARProjectionHead(32, 32, 16, num_experts=2, num_layers=2)
+    assert head.experts.num_experts == 2

@@ -62,7 +62,7 @@ def test_embed_gives_what_forward_takes_the_loss_of() -> None:
 
 
 def test_pooled_maps_are_flattened_and_others_refused() -> None:
-    head = STARProjectionHead(3, 6, 4, 2, statistics="stl10")
+    head = STARProjectionHead(3, 6, 4, num_experts=2, statistics="stl10")
     assert STAR(nn.AdaptiveAvgPool2d(1), head)(make_views()).total.isfinite()
     with pytest.raises(ValueError, match=r"backbone: expected shape \(B, D\), got \(5, 3, 4, 4\)"):
         STAR(nn.Identity(), head)(make_views())
@@ -90,7 +90,7 @@ def test_compile_fullgraph_with_autocast() -> None:
 
 @pytest.mark.slow
 def test_compiled_training_step_equals_eager() -> None:
-    head = STARProjectionHead(3, 6, 4, 4, statistics="stl10")
+    head = STARProjectionHead(3, 6, 4, num_experts=4, statistics="stl10")
     model = STAR(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), head)
     twin, views = copy.deepcopy(model), make_views(16)
     torch.compile(model, fullgraph=True)(views).total.backward()

@@ -24,7 +24,7 @@ from star_head import metrics
 assert {root!r} not in star_head.__file__, star_head.__file__
 foreign = {{"lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "sklearn"}}
 assert not foreign & sys.modules.keys(), foreign & sys.modules.keys()
-head = star_head.STARProjectionHead(8, 8, 4, 2, statistics="stl10")
+head = star_head.STARProjectionHead(8, 8, 4, num_experts=2, statistics="stl10")
 z = head(torch.randn(6, 8))
 loss = star_head.STARLoss()(z, z, z.equivariant, z.equivariant).total
 loss.backward()

@@ -47,7 +47,9 @@ def make_star(routing: Routing = "mmoe", dropout: float = 0.0) -> STAR:
         nn.Flatten(), nn.Linear(3 * SIDE * SIDE, WIDTH), nn.BatchNorm1d(WIDTH), nn.Dropout(dropout)
     )
     experts = 4 if routing == "mmoe" else None
-    head = STARProjectionHead(WIDTH, WIDTH, 8, experts, routing=routing, statistics="stl10")
+    head = STARProjectionHead(
+        WIDTH, WIDTH, 8, num_experts=experts, routing=routing, statistics="stl10"
+    )
     return STAR(backbone, head, STARLoss(0.2))
 
 
@@ -191,7 +193,7 @@ def test_weight_decay_groups() -> None:
 
 def test_what_a_backbone_exempts_is_not_decayed_either() -> None:
     backbone = create_backbone("test_vit", input_size=32)
-    star = STAR(backbone, STARProjectionHead(64, 16, 8, 2, statistics="stl10"))
+    star = STAR(backbone, STARProjectionHead(64, 16, 8, num_experts=2, statistics="stl10"))
     decayed, exempt = STARModule(star, decay_norm_and_bias=False)._parameter_groups()
     spared = [backbone.pos_embed, backbone.cls_token]
     assert {id(p) for p in spared} <= {id(p) for p in exempt["params"]}
@@ -273,7 +275,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_checkpoint_says_how_the_backbone_was_built(tmp_path: Path) -> None:
     backbone = create_backbone("resnet10t", small_images=True, drop_path_rate=0.1)
-    star = STAR(backbone, STARProjectionHead(512, 16, 8, 2, statistics="stl10"))
+    star = STAR(backbone, STARProjectionHead(512, 16, 8, num_experts=2, statistics="stl10"))
     checkpoint = torch.load(save(tmp_path, STARModule(star, batch_size=BATCH)), weights_only=True)
     assert checkpoint["backbone"] == {
         "name": "resnet10t",
@@ -408,7 +410,7 @@ def test_compiled_channels_last_and_clipped(tmp_path: Path) -> None:
         backbone = nn.Sequential(
             nn.Conv2d(3, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
         )
-        star = STAR(backbone, STARProjectionHead(WIDTH, 16, 8, 2, statistics="stl10"))
+        star = STAR(backbone, STARProjectionHead(WIDTH, 16, 8, num_experts=2, statistics="stl10"))
         module = STARModule(star, batch_size=BATCH, monitor_every_n_steps=2, **options)
         trainer = make_trainer(tmp_path, 1, gradient_clip_val=0.5)
         trainer.fit(module, train_loader())
@@ -467,7 +469,7 @@ def test_monitor_compares_in_float32_under_autocast(tmp_path: Path) -> None:
             features = 10 + 0.1 * images.flatten(1)[:, :WIDTH]
             return features.bfloat16() if torch.is_autocast_enabled("cpu") else features
 
-    star = STAR(Close(), STARProjectionHead(WIDTH, WIDTH, 8, 2, statistics="stl10"))
+    star = STAR(Close(), STARProjectionHead(WIDTH, WIDTH, 8, num_experts=2, statistics="stl10"))
     star.backbone.register_parameter("unused", nn.Parameter(torch.ones(1)))
     images = torch.randn(60, 3, SIDE, SIDE)
     labels = torch.arange(60)

@@ -29,7 +29,9 @@ def make_model(
 ) -> STAR:
     torch.manual_seed(1)
     backbone = create_backbone(name, input_size=SIZE)
-    head = STARProjectionHead(backbone.num_features, 32, 16, 4, statistics="stl10", norm_layer=norm)
+    head = STARProjectionHead(
+        backbone.num_features, 32, 16, num_experts=4, statistics="stl10", norm_layer=norm
+    )
     return STAR(backbone, head, STARLoss(gather_distributed=gather))
 
 

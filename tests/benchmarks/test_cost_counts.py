@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
 def make_step(sizes: Sizes) -> Step:
     head = STARProjectionHead(
-        sizes.width, sizes.width, sizes.output, sizes.experts, statistics="stl10"
+        sizes.width, sizes.width, sizes.output, num_experts=sizes.experts, statistics="stl10"
     )
     loss = STARLoss(gather_distributed=True)
     features = [torch.randn(sizes.batch, sizes.width, requires_grad=True) for _ in range(3)]

@@ -24,7 +24,7 @@ from star_head.examples import export_encoder
 
 def training_checkpoint(folder: Path, backbone: nn.Module, **data: object) -> Path:
     width = backbone.num_features
-    star = STAR(backbone, STARProjectionHead(width, 8, 4, 2, statistics="stl10"))
+    star = STAR(backbone, STARProjectionHead(width, 8, 4, num_experts=2, statistics="stl10"))
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", max_epochs=1)
     trainer.strategy.connect(STARModule(star))
     trainer.save_checkpoint(folder / "run.ckpt")

@@ -176,7 +176,7 @@ def make_pair(
         width,
         HIDDEN,
         DIM,
-        EXPERTS[routing],
+        num_experts=EXPERTS[routing],
         routing=routing,
         statistics=(params.mean(dim=0), params.std(dim=0)),
         dtype=dtype,

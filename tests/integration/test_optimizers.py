@@ -125,7 +125,7 @@ def decayed(head: nn.Module, groups: list[dict]) -> set[str]:
 
 
 def make_head(norm_layer: type[nn.Module] = nn.BatchNorm1d) -> STARProjectionHead:
-    return STARProjectionHead(8, 8, 4, 2, statistics="stl10", norm_layer=norm_layer)
+    return STARProjectionHead(8, 8, 4, num_experts=2, statistics="stl10", norm_layer=norm_layer)
 
 
 @pytest.mark.parametrize("norm_layer", [nn.BatchNorm1d, nn.LayerNorm])
@@ -189,7 +189,9 @@ def test_muon_needs_separate_experts() -> None:
 
 def test_a_vits_position_embedding_is_not_decayed_within_star() -> None:
     backbone = create_backbone("test_vit", input_size=32)
-    model = STAR(backbone, STARProjectionHead(backbone.num_features, 8, 4, 2, statistics="stl10"))
+    model = STAR(
+        backbone, STARProjectionHead(backbone.num_features, 8, 4, num_experts=2, statistics="stl10")
+    )
     exempt = {f"backbone.{name}" for name in backbone.no_weight_decay()}
     assert "backbone.pos_embed" in exempt
     assert model.no_weight_decay() == exempt

@@ -50,7 +50,7 @@ assert not any(name.partition(".")[0] == "star_head" for name in sys.modules)
 def pretrain(name: str, **kwargs: int) -> nn.Module:
     """A backbone after a few steps of STAR on digits."""
     backbone = create_backbone(name, **kwargs)
-    head = STARProjectionHead(backbone.num_features, 64, 32, 4, statistics="stl10")
+    head = STARProjectionHead(backbone.num_features, 64, 32, num_experts=4, statistics="stl10")
     model = STAR(backbone, head, STARLoss())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     transform = STARTransform(SIZE)

@@ -130,7 +130,7 @@ def test_every_routing_embeds_in_the_dtype_of_its_weights(
         sizes.input_dim,
         sizes.hidden_dim,
         sizes.output_dim,
-        sizes.num_experts if routing == "mmoe" else None,
+        num_experts=sizes.num_experts if routing == "mmoe" else None,
         num_layers=sizes.num_layers,
         routing=routing,
         statistics="stl10",
@@ -152,7 +152,7 @@ def test_every_routing_embeds_in_the_dtype_of_its_weights(
 
     copy = STARProjectionHead(
         *sizes[1:4],
-        None if routing != "mmoe" else sizes.num_experts,
+        num_experts=None if routing != "mmoe" else sizes.num_experts,
         num_layers=sizes.num_layers,
         routing=routing,
         norm_layer=norm,
