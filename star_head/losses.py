@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from star_head._checks import check_matrix, check_not_negative, describe, meant
 from star_head._gather import gather, rank, world_size
 from star_head._parts import not_a_tensor
+from star_head._temperature import check_temperature, describe_temperature, usable_temperature
 from star_head.head import STAREmbeddings
 
 # Rows of the similarity matrix held at a time: small enough to stay in cache, large enough to
@@ -22,7 +24,7 @@ _BLOCK_ROWS = 256
 
 
 class _InfoNCE(torch.autograd.Function):
-    """Mean over anchors of -log softmax_j(u_i . c_j / t) at the positive, j not the anchor itself.
+    """Mean over anchors of -log softmax_j(a_i . c_j) at the positive, j not the anchor itself.
 
     Works through blocks of anchors and forms the gradient in the forward pass, where each block's
     softmax is at hand, so that no (anchors x candidates) matrix outlives its block.
@@ -31,11 +33,10 @@ class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        anchors: Tensor,  # (a, d), unit length
-        candidates: Tensor,  # (c, d), unit length
+        anchors: Tensor,  # (a, d), divided by the temperature
+        candidates: Tensor,  # (c, d), of unit length
         own: Tensor,  # (a,), each anchor's own index among the candidates
         positive: Tensor,  # (a,), its positive's
-        temperature: float,
         with_gradient: bool,
     ) -> Tensor:
         loss = anchors.new_zeros(())
@@ -43,8 +44,8 @@ class _InfoNCE(torch.autograd.Function):
         grad_candidates = torch.zeros_like(candidates)
         for block in range(0, len(anchors), _BLOCK_ROWS):
             rows = slice(block, block + _BLOCK_ROWS)
-            # l_ij = u_i . c_j / t
-            logits = torch.mm(anchors[rows] / temperature, candidates.t())
+            # l_ij = a_i . c_j
+            logits = torch.mm(anchors[rows], candidates.t())
             logits.scatter_(1, own[rows, None], -math.inf)
             log_sum = logits.logsumexp(dim=1, keepdim=True)
             at_positive = logits.gather(1, positive[rows, None])
@@ -56,7 +57,7 @@ class _InfoNCE(torch.autograd.Function):
                 torch.mm(grad, candidates, out=grad_anchors[rows])
                 grad_candidates.addmm_(grad.t(), anchors[rows])
         if with_gradient:
-            scale = 1 / (temperature * len(anchors))
+            scale = 1 / len(anchors)
             ctx.save_for_backward(grad_anchors.mul_(scale), grad_candidates.mul_(scale))
         return loss / len(anchors)
 
@@ -64,7 +65,7 @@ class _InfoNCE(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grad_anchors, grad_candidates = ctx.saved_tensors
-        return grad_anchors * grad_output, grad_candidates * grad_output, None, None, None, None
+        return grad_anchors * grad_output, grad_candidates * grad_output, None, None, None
 
 
 class NTXentLoss(nn.Module):
@@ -79,7 +80,10 @@ class NTXentLoss(nn.Module):
     differentiated again.
 
     Args:
-        temperature: t, greater than 0.
+        temperature: t, greater than 0: a number, or a tensor of one. An ``nn.Parameter`` is
+            learned with the network and is in the state_dict. Should it leave the positive
+            numbers, that raises a ValueError on the CPU and makes the loss nan on a GPU, where
+            looking would wait, and under ``torch.compile``.
         memory_bank_size: 0, as lightly's arguments are kept to in their order: this loss has no
             memory bank.
         gather_distributed: Compare with the samples of all processes. Each process averages over
@@ -89,18 +93,24 @@ class NTXentLoss(nn.Module):
             Every process must bring the same number of samples.
 
     Raises:
-        TypeError: If ``memory_bank_size`` is True or False: ``gather_distributed`` comes third.
-        ValueError: If ``temperature`` is not a positive number, or a memory bank is asked for.
+        TypeError: If ``temperature`` is no number, or ``memory_bank_size`` is True or False:
+            ``gather_distributed`` comes third.
+        ValueError: If ``temperature`` is not positive, a memory bank is asked for, or
+            ``gather_distributed`` is asked of a PyTorch without ``torch.distributed``.
 
     Example:
         >>> loss = NTXentLoss(temperature=0.2)
         >>> loss(torch.randn(8, 16), torch.randn(8, 16)).shape
         torch.Size([])
+        >>> NTXentLoss(temperature=nn.Parameter(torch.tensor(0.2)))
+        NTXentLoss(temperature=0.2 (learned), gather_distributed=False)
     """
+
+    temperature: float | Tensor
 
     def __init__(
         self,
-        temperature: float = 0.5,
+        temperature: float | Tensor = 0.5,
         memory_bank_size: int | Sequence[int] = 0,
         gather_distributed: bool = False,
     ) -> None:
@@ -116,10 +126,32 @@ class NTXentLoss(nn.Module):
                 f"{memory_bank_size}; lightly.loss.NTXentLoss(memory_bank_size=...) has one, and "
                 f"STARLoss(invariant_loss=...) takes it"
             )
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ValueError(f"temperature: expected a positive number, got {temperature}")
+        check_temperature(temperature)
+        if gather_distributed and not dist.is_available():
+            raise ValueError(
+                "gather_distributed: this PyTorch was built without torch.distributed; "
+                "set gather_distributed=False or install a build that has it"
+            )
         self.temperature = temperature
         self.gather_distributed = gather_distributed
+        self._initial_temperature: float | None = None
+        if isinstance(temperature, nn.Parameter) and not temperature.is_meta:
+            self._initial_temperature = temperature.item()
+
+    def reset_parameters(self) -> None:
+        """Set a learned temperature to what it began with.
+
+        Raises:
+            ValueError: If it was made on the meta device, where it had no value.
+        """
+        if not isinstance(self.temperature, nn.Parameter):
+            return
+        if self._initial_temperature is None:
+            raise ValueError(
+                "temperature: was made on the meta device and has no value to begin with; "
+                "make the parameter elsewhere, or load a state_dict"
+            )
+        nn.init.constant_(self.temperature, self._initial_temperature)
 
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """Compare n samples' embeddings with their counterparts.
@@ -132,7 +164,8 @@ class NTXentLoss(nn.Module):
             The loss, a scalar.
 
         Raises:
-            ValueError: If the shapes differ or there are fewer than two samples to compare.
+            ValueError: If the shapes differ, there are fewer than two samples to compare, or a
+                learned temperature is no longer positive.
         """
         check_matrix("out0", out0)
         check_matrix("out1", out1)
@@ -147,20 +180,20 @@ class NTXentLoss(nn.Module):
         dtype = torch.promote_types(out0.dtype, torch.float32)
         with torch.autocast(out0.device.type, enabled=False):
             u0, u1 = (F.normalize(z.to(dtype), dim=1) for z in (out0, out1))
-            anchors = torch.cat([u0, u1])
+            both = torch.cat([u0, u1])
+            anchors = both / usable_temperature(self.temperature, like=both)
             candidates = torch.cat([gather(u) if gathering else u for u in (u0, u1)])
             first = torch.arange(n, device=out0.device) + (n * rank() if gathering else 0)
             second = first + len(candidates) // 2
             own, positive = torch.cat([first, second]), torch.cat([second, first])
             with_gradient = torch.is_grad_enabled() and anchors.requires_grad
-            loss: Tensor = _InfoNCE.apply(
-                anchors, candidates, own, positive, self.temperature, with_gradient
-            )
+            loss: Tensor = _InfoNCE.apply(anchors, candidates, own, positive, with_gradient)
         return loss
 
     def extra_repr(self) -> str:
         """The settings, for printing."""
-        return f"temperature={self.temperature}, gather_distributed={self.gather_distributed}"
+        temperature = describe_temperature(self.temperature)
+        return f"temperature={temperature}, gather_distributed={self.gather_distributed}"
 
 
 @not_a_tensor("what is minimised is terms.total")
@@ -185,7 +218,8 @@ class STARLoss(nn.Module):
     equivariant embeddings with those predicted for them, 2n pairs.
 
     Args:
-        temperature: Of both NT-Xent losses.
+        temperature: Of both NT-Xent losses, as :class:`NTXentLoss` takes it; a learned one is
+            shared by the two.
         equivariant_weight: lambda, not negative.
         gather_distributed: As :class:`NTXentLoss` takes it.
         invariant_loss: In place of NT-Xent, any module on two (n, d) tensors.
@@ -203,7 +237,7 @@ class STARLoss(nn.Module):
 
     def __init__(
         self,
-        temperature: float = 0.2,
+        temperature: float | Tensor = 0.2,
         equivariant_weight: float = 1.0,
         gather_distributed: bool = False,
         invariant_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -216,6 +250,9 @@ class STARLoss(nn.Module):
         self.equivariant_weight = equivariant_weight
         if invariant_loss is None:
             invariant_loss = NTXentLoss(temperature, gather_distributed=gather_distributed)
+            if equivariant_loss is None and isinstance(temperature, nn.Parameter):
+                # One module, or the meta device's to_empty() would make two parameters of one.
+                equivariant_loss = invariant_loss
         if equivariant_loss is None:
             equivariant_loss = NTXentLoss(temperature, gather_distributed=gather_distributed)
         self.invariant_loss = invariant_loss

@@ -19,10 +19,12 @@ N = 6
 
 
 def make_model(gather: bool, norm: type[nn.Module] = nn.LayerNorm) -> STAR:
+    """A model whose temperature is learned too."""
     torch.manual_seed(1)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
     head = STARProjectionHead(10, 8, 4, num_experts=3, statistics="stl10", norm_layer=norm)
-    return STAR(backbone, head, STARLoss(0.2, gather_distributed=gather)).double()
+    temperature = nn.Parameter(torch.tensor(0.2))
+    return STAR(backbone, head, STARLoss(temperature, gather_distributed=gather)).double()
 
 
 def make_views() -> STARViews:

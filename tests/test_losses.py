@@ -1,3 +1,6 @@
+import math
+
+import numpy as np
 import pytest
 import reference
 import torch
@@ -139,6 +142,177 @@ def test_bad_temperature(temperature: float) -> None:
             loss(temperature)
 
 
+@pytest.mark.parametrize(
+    ("temperature", "error", "message"),
+    [
+        ("0.1", TypeError, "temperature: expected a number or a tensor of one, got str"),
+        (None, TypeError, "got NoneType"),
+        (True, TypeError, "got bool"),
+        ([0.1], TypeError, "got list"),
+        (torch.tensor(True), TypeError, "temperature: expected a real number, got torch.bool"),
+        (torch.tensor(1j), TypeError, "torch.complex64"),
+        (torch.tensor([0.1, 0.2]), ValueError, r"one number for all samples, got shape \(2,\)"),
+        (torch.tensor(-0.5), ValueError, "expected a positive number, got -0.5"),
+        (nn.Parameter(torch.tensor(0.0)), ValueError, "expected a positive number, got 0.0"),
+        (nn.Parameter(torch.tensor(math.nan)), ValueError, "got nan"),
+    ],
+)
+def test_what_is_no_temperature(temperature: object, error: type[Exception], message: str) -> None:
+    for loss in (NTXentLoss, STARLoss):
+        with pytest.raises(error, match=message):
+            loss(temperature)
+
+
+def learned(value: float, *shape: int, **options: object) -> nn.Parameter:
+    return nn.Parameter(torch.full(shape, value, **options))
+
+
+@pytest.mark.parametrize("value", [0.05, 0.2, 1.0, 7.0])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_learned_temperature_gets_its_gradient(value: float, shape: tuple[int, ...]) -> None:
+    a, b = pair(300, 5, torch.float64)  # more than one block of anchors
+    temperature = learned(value, *shape, dtype=torch.float64)
+    loss = NTXentLoss(temperature)
+    assert dict(loss.named_parameters()) == {"temperature": temperature}
+    found = torch.autograd.grad(3 * loss(a, b), (a, b, temperature))
+    assert found[2].shape == shape
+
+    step = 1e-5 * value
+    higher, lower = (NTXentLoss(value + h)(a, b).item() for h in (step, -step))
+    assert found[2].item() == pytest.approx(3 * (higher - lower) / (2 * step), rel=1e-6)
+
+    twin = learned(value, *shape, dtype=torch.float64)
+    expected = torch.autograd.grad(3 * LightlyNTXentLoss(twin)(a, b), (a, b, twin))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss(a, b), NTXentLoss(value)(a, b))
+
+
+def test_learned_temperature_gradcheck() -> None:
+    a, b = pair(4, 3, torch.float64)
+    temperature = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+
+    def value(a: Tensor, b: Tensor, temperature: Tensor) -> Tensor:
+        return NTXentLoss(temperature)(a, b)
+
+    assert torch.autograd.gradcheck(value, (a, b, temperature))
+    # Of a network that is frozen, the temperature alone.
+    (found,) = torch.autograd.grad(value(a.detach(), b.detach(), temperature), temperature)
+    (expected,) = torch.autograd.grad(value(a, b, temperature), temperature)
+    torch.testing.assert_close(found, expected)
+
+
+def test_temperature_learns_as_lightlys_does() -> None:
+    a, b = (z.detach() for z in pair(32, 8, torch.float64))
+    kinds = (NTXentLoss, LightlyNTXentLoss)
+    losses = [kind(learned(0.5, dtype=torch.float64)) for kind in kinds]
+    for loss in losses:
+        optimizer = torch.optim.SGD(loss.parameters(), lr=1e-3)
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss(a, a + 0.1 * b).backward()
+            optimizer.step()
+    ours, theirs = (loss.temperature.item() for loss in losses)
+    assert ours == pytest.approx(theirs, rel=1e-9)
+    assert ours < 0.49
+
+
+@pytest.mark.parametrize("temperature", [torch.tensor(0.3), torch.tensor([0.3]), np.float32(0.3)])
+def test_temperature_may_be_any_one_number(temperature: Tensor | np.float32) -> None:
+    a, b = pair(6, 4)
+    loss = NTXentLoss(temperature)
+    torch.testing.assert_close(loss(a, b), NTXentLoss(0.3)(a, b))
+    assert not loss.state_dict()
+    loss.temperature = torch.tensor(2)
+    torch.testing.assert_close(loss(a, b), NTXentLoss(2)(a, b))
+    loss.temperature = 0.7  # a schedule
+    torch.testing.assert_close(loss(a, b), NTXentLoss(0.7)(a, b))
+
+
+def test_star_loss_learns_one_temperature_for_both_parts() -> None:
+    z1, z2 = (STAREmbeddings(*pair(5, 4, torch.float64)) for _ in range(2))
+    p1, p2 = torch.randn(2, 5, 4, dtype=torch.float64)
+    temperature = learned(0.3, dtype=torch.float64)
+    loss = STARLoss(temperature, equivariant_weight=0.7)
+    assert list(loss.parameters()) == [temperature]
+    (found,) = torch.autograd.grad(loss(z1, z2, p1, p2).total, temperature)
+    twin = learned(0.3, dtype=torch.float64)
+    expected = reference.nt_xent(z1.invariant, z2.invariant, twin) + 0.7 * reference.nt_xent(
+        torch.cat([z1.equivariant, z2.equivariant]), torch.cat([p1, p2]), twin
+    )
+    torch.testing.assert_close(found, *torch.autograd.grad(expected, twin))
+
+    state = loss.state_dict()
+    assert set(state) == {"invariant_loss.temperature", "equivariant_loss.temperature"}
+    again = STARLoss(learned(0.9, dtype=torch.float64), equivariant_weight=0.7)
+    again.load_state_dict(state)
+    assert again(z1, z2, p1, p2).total == loss(z1, z2, p1, p2).total
+
+
+def test_one_learned_temperature_beside_a_loss_of_the_users() -> None:
+    z1, z2 = embeddings()
+    temperature = learned(0.3)
+    loss = STARLoss(temperature, equivariant_loss=NegativeCosineSimilarity())
+    (found,) = torch.autograd.grad(loss(z1, z2, *torch.randn(2, 5, 4)).total, temperature)
+    alone = NTXentLoss(temperature)(z1.invariant, z2.invariant)
+    torch.testing.assert_close(found, *torch.autograd.grad(alone, temperature))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_learned_temperature_of_another_dtype_under_autocast(dtype: torch.dtype) -> None:
+    a, b = pair(16, 8)
+    temperature = learned(0.25, dtype=dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = NTXentLoss(temperature)(a, b)
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert temperature.grad.dtype == dtype
+    exact = learned(0.25, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(NTXentLoss(exact)(a.double(), b.double()), exact)
+    tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-4
+    assert temperature.grad.item() == pytest.approx(expected.item(), rel=tolerance)
+
+
+def test_compile_fullgraph_with_a_learned_temperature() -> None:
+    a, b = pair(20, 4)
+    temperature = learned(0.2)
+    loss = NTXentLoss(temperature)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    found = torch.autograd.grad(compiled(a, b), (a, b, temperature))
+    torch.testing.assert_close(found, torch.autograd.grad(loss(a, b), (a, b, temperature)))
+    with torch.no_grad():
+        temperature.fill_(-0.2)
+    assert compiled(a, b).isnan()
+
+
+@pytest.mark.parametrize("value", [0.0, -0.3, math.inf, math.nan])
+def test_a_learned_temperature_that_leaves_the_positive_numbers(value: float) -> None:
+    loss = NTXentLoss(learned(0.1))
+    loss.temperature.data.fill_(value)
+    with pytest.raises(ValueError, match=f"positive number, got {value:.6g}; .*learning rate"):
+        loss(*pair(4, 3))
+
+
+def test_a_parametrised_temperature_stays_positive() -> None:
+    class Exp(nn.Module):
+        def forward(self, log: Tensor) -> Tensor:
+            return log.exp()
+
+        def right_inverse(self, value: Tensor) -> Tensor:
+            return value.log()
+
+    a, b = pair(6, 4)
+    loss = NTXentLoss(learned(0.2))
+    nn.utils.parametrize.register_parametrization(loss, "temperature", Exp())
+    torch.testing.assert_close(loss(a, b), NTXentLoss(0.2)(a, b))
+    (log,) = loss.parameters()
+    optimizer = torch.optim.SGD([log], lr=0.5)
+    loss(a, b).backward()
+    optimizer.step()
+    assert loss.temperature > 0
+    assert log != math.log(0.2)
+    assert "(learned)" in repr(loss)
+
+
 def test_bad_weight() -> None:
     with pytest.raises(ValueError, match="equivariant_weight: .*got -1"):
         STARLoss(equivariant_weight=-1)
@@ -158,6 +332,14 @@ def test_bad_input() -> None:
         loss(torch.randn(3), torch.randn(3))
     with pytest.raises(TypeError, match="out1: .*int64"):
         loss(torch.randn(3, 4), torch.ones(3, 4, dtype=torch.long))
+
+
+def test_gathering_without_torch_distributed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    for loss in (NTXentLoss, STARLoss, LightlyNTXentLoss):
+        with pytest.raises(ValueError, match="gather_distributed.*torch.distributed"):
+            loss(gather_distributed=True)
+        loss(gather_distributed=False)
 
 
 def test_bad_number_of_predictions() -> None:
