@@ -1,10 +1,12 @@
 """Gaussian blur with a truncated kernel, as two matrix products."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from star_head._constants import ConstantBuffers
 
 
-class GaussianBlur(nn.Module):
+class GaussianBlur(ConstantBuffers):
     """Blurs square images of one size: y = K x K^T, with K a banded (S, S) matrix.
 
     K holds the kernel exp(-t^2 / 2 sigma^2), |t| <= kernel_size // 2, normalised to 1, in each
@@ -21,11 +23,11 @@ class GaussianBlur(nn.Module):
 
     def __init__(self, size: int, kernel_size: int) -> None:
         super().__init__()
-        taps = torch.arange(kernel_size) - kernel_size // 2
-        source = (torch.arange(size)[:, None] + taps).abs()
+        taps = torch.arange(kernel_size, device="cpu") - kernel_size // 2
+        source = (torch.arange(size, device="cpu")[:, None] + taps).abs()
         source = torch.where(source >= size, 2 * (size - 1) - source, source)
-        self.register_buffer("source", source, persistent=False)
-        self.register_buffer("negative_square", -taps.square().float(), persistent=False)
+        self.register_constant("source", source)
+        self.register_constant("negative_square", -taps.square().float())
 
     def forward(self, images: Tensor, sigma: Tensor) -> Tensor:
         """Blur float images by a sigma of their own each.

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from star_head._checks import describe, meant
+from star_head._constants import ConstantBuffers
 from star_head._parts import not_a_tensor
 from star_head.augmentation import AugmentationRecord, ColorOperation, Parameter, STARViews
 
@@ -174,7 +175,7 @@ def _batch(samples: Sequence[RecordedImages]) -> RecordedImages:
     return RecordedImages(batch, params, color_orders)
 
 
-class BatchTransform(nn.Module):
+class BatchTransform(ConstantBuffers):
     """Makes the views that ``transform`` makes with PIL, in batches and where the images are.
 
     One record means one view, whichever makes it. As in PIL, pixels are whole numbers after each
@@ -212,8 +213,13 @@ class BatchTransform(nn.Module):
             )
         self.input_size = transform.input_size
         self.blur = copy.deepcopy(transform._blur)
-        self.register_buffer("scale", transform._scale, persistent=False)
-        self.register_buffer("shift", transform._shift, persistent=False)
+        self.register_constant("scale", transform._scale)
+        self.register_constant("shift", transform._shift)
+
+    def reset_parameters(self) -> None:
+        """Fill its constants anew."""
+        super().reset_parameters()
+        self.blur.reset_parameters()
 
     def extra_repr(self) -> str:
         """The side of the views."""

@@ -164,7 +164,10 @@ class STARViewTransform:
         self.blur = blur
         self._blur = GaussianBlur(side, kernel_size=side // 10 | 1)
         self.normalize = check_normalize(normalize or {"mean": [0.0] * 3, "std": [1.0] * 3}, 3)
-        mean, std = (torch.tensor(self.normalize[k]).view(3, 1, 1) for k in ("mean", "std"))
+        # On the CPU even where another default device is set, as images are.
+        mean, std = (
+            torch.tensor(self.normalize[k], device="cpu").view(3, 1, 1) for k in ("mean", "std")
+        )
         # (v / 255 - mean) / std as one product and one difference.
         self._scale = 1 / (255 * std)
         self._shift = mean / std

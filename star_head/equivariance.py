@@ -34,7 +34,9 @@ def resolve_statistics(statistics: StatisticsLike, parameter_dim: int) -> tuple[
         statistics = STATISTICS[statistics]
     if not isinstance(statistics, tuple | list) or len(statistics) != 2:
         raise TypeError(f"statistics: expected a name or a (mean, std) pair, got {statistics!r}")
-    mean, std = (torch.as_tensor(s, dtype=torch.float64).cpu() for s in statistics)
+    if any(isinstance(values, Tensor) and values.is_meta for values in statistics):
+        raise ValueError("statistics: expected numbers, got a tensor on the meta device")
+    mean, std = (torch.as_tensor(s, dtype=torch.float64, device="cpu") for s in statistics)
     for name, values in (("mean", mean), ("std", std)):
         if values.shape != (parameter_dim,):
             raise ValueError(
@@ -96,14 +98,14 @@ class EquivariantPredictor(nn.Module):
         check_count("parameter_dim", parameter_dim)
         self.embedding_dim = embedding_dim
         self.parameter_dim = parameter_dim
-        self.has_statistics = statistics is not None
-        if statistics is None:
-            mean = std = torch.full((parameter_dim,), torch.nan)
-        else:
+        # Kept beside the buffers, whose memory may be made anew.
+        self._statistics: tuple[Tensor, Tensor] | None = None
+        if statistics is not None:
             mean, std = resolve_statistics(statistics, parameter_dim)
-        buffer_dtype = dtype or torch.get_default_dtype()
-        self.register_buffer("mean", mean.to(device, buffer_dtype, copy=True))
-        self.register_buffer("std", std.to(device, buffer_dtype, copy=True))
+            self._statistics = mean.detach().clone(), std.detach().clone()
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.empty(parameter_dim, device=device, dtype=dtype))
+        self._reset_statistics()
 
         self.psi = nn.Linear(parameter_dim, embedding_dim, device=device, dtype=dtype)
         widths = [2 * embedding_dim, 4 * embedding_dim, 4 * embedding_dim]
@@ -112,13 +114,25 @@ class EquivariantPredictor(nn.Module):
             layers.append(nn.Linear(d_in, d_out, norm_layer is None, device, dtype))
             if norm_layer is not None:
                 layers.append(norm_layer(d_out).to(device=device, dtype=dtype))
-            layers.append(act_layer())
+            layers.append(act_layer().to(device=device, dtype=dtype))
         layers.append(nn.Linear(widths[-1], embedding_dim, device=device, dtype=dtype))
         self.phi = nn.Sequential(*layers)
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether parameters can be standardised."""
+        return self._statistics is not None
+
     def reset_parameters(self) -> None:
-        """Draw psi and phi anew; the statistics stay."""
+        """Draw psi and phi anew; the statistics are those that were given or loaded last."""
         reset_children(self)
+        self._reset_statistics()
+
+    def _reset_statistics(self) -> None:
+        nothing = torch.full((self.parameter_dim,), torch.nan, device="cpu")
+        mean, std = self._statistics or (nothing, nothing)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def forward(self, embedding: Tensor, params: Tensor) -> Tensor:
         """Predict the views' embeddings from the originals' and the views' parameters."""
@@ -141,9 +155,12 @@ class EquivariantPredictor(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
-        std = state_dict.get(f"{prefix}std")
-        if std is not None:
-            self.has_statistics = not bool(std.isnan().any())
+        loaded = [state_dict.get(f"{prefix}{name}") for name in ("mean", "std")]
+        if not all(isinstance(t, Tensor) and t.shape == self.mean.shape for t in loaded):
+            return
+        if not any(t.is_meta for t in loaded):
+            mean, std = (t.detach().cpu().double().clone() for t in loaded)
+            self._statistics = None if std.isnan().any() else (mean, std)
 
     def extra_repr(self) -> str:
         """Sizes, and whether there are statistics, for printing."""

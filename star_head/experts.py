@@ -27,12 +27,22 @@ ReLU: ActLayer = partial(nn.ReLU, inplace=True)
 
 
 def reset_children(module: nn.Module) -> None:
-    """Draw anew the parameters within a module; a child that can do so answers for its own."""
-    for child in module.children():
+    """Draw anew the parameters within a module; a child that can do so answers for its own.
+
+    Raises:
+        ValueError: If a child has parameters or buffers of its own and no ``reset_parameters``.
+    """
+    for name, child in module.named_children():
         if callable(getattr(child, "reset_parameters", None)):
             child.reset_parameters()  # type: ignore[operator]
-        else:
-            reset_children(child)
+            continue
+        own = [*child.named_parameters(recurse=False), *child.named_buffers(recurse=False)]
+        if own:
+            raise ValueError(
+                f"{name}: {type(child).__name__} holds {own[0][0]!r} and has no reset_parameters; "
+                f"give it one, or load a state_dict"
+            )
+        reset_children(child)
 
 
 class ExpertLinear(nn.Module):
@@ -227,7 +237,7 @@ class RoutedExperts(nn.Module):
             layers.append(ExpertLinear(num_experts, d_in, d_out, norm_layer is None, device, dtype))
             if norm_layer is not None:
                 layers.append(expert_norm(norm_layer, num_experts, d_out, device, dtype))
-            layers.append(act_layer())
+            layers.append(act_layer().to(device=device, dtype=dtype))
         layers.append(ExpertLinear(num_experts, widths[-2], output_dim, True, device, dtype))
         self.layers = nn.Sequential(*layers)
 

@@ -16,6 +16,7 @@ from star_head._checks import check_matrix, check_not_negative, describe, meant
 from star_head._gather import gather, rank, world_size
 from star_head._parts import not_a_tensor
 from star_head._temperature import check_temperature, describe_temperature, usable_temperature
+from star_head.experts import reset_children
 from star_head.head import STAREmbeddings
 
 # Rows of the similarity matrix held at a time: small enough to stay in cache, large enough to
@@ -257,6 +258,10 @@ class STARLoss(nn.Module):
             equivariant_loss = NTXentLoss(temperature, gather_distributed=gather_distributed)
         self.invariant_loss = invariant_loss
         self.equivariant_loss = equivariant_loss
+
+    def reset_parameters(self) -> None:
+        """Set a learned temperature to what it began with, and reset losses of the user's."""
+        reset_children(self)
 
     def forward(
         self,

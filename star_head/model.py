@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from star_head._checks import check_matrix, describe
 from star_head._parts import not_a_tensor
 from star_head.augmentation import STARViews, check_views
+from star_head.experts import reset_children
 from star_head.head import STAREmbeddings, STARProjectionHead
 from star_head.losses import STARLoss, STARLossTerms
 
@@ -63,6 +64,14 @@ class STAR(nn.Module):
         self.backbone = backbone
         self.head = head
         self.loss = STARLoss() if loss is None else loss
+
+    def reset_parameters(self) -> None:
+        """Draw backbone and head anew.
+
+        Raises:
+            ValueError: If a part of the backbone has parameters and no ``reset_parameters``.
+        """
+        reset_children(self)
 
     def forward(self, views: STARViews) -> STARLossTerms:
         """Compute the loss of a batch of views."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from star_head._constants import ConstantBuffers
+
 
 class SoftRouter(nn.Linear):
     """A softmax over the experts for each task: one linear layer holds all tasks' routers.
@@ -49,10 +51,11 @@ class SoftRouter(nn.Linear):
         return f"{self.in_features}, num_experts={self.num_experts}, num_tasks={self.num_tasks}"
 
 
-class FixedRouter(nn.Module):
+class FixedRouter(ConstantBuffers):
     """One mixing matrix for every sample, such as STAR-SS's [[1, 0, 1], [0, 1, 1]].
 
-    The matrix is part of the architecture, not of the state: it is not in the state_dict.
+    The matrix is part of the architecture, not of the state: it is not in the state_dict, and
+    is there again after ``load_state_dict`` and ``reset_parameters``.
 
     Args:
         mixing: What task t takes of expert k, (T, E).
@@ -72,10 +75,13 @@ class FixedRouter(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        matrix = torch.as_tensor(mixing, device=device, dtype=dtype or torch.get_default_dtype())
+        if isinstance(mixing, Tensor) and mixing.is_meta:
+            raise ValueError("mixing: expected numbers, got a tensor on the meta device")
+        matrix = torch.as_tensor(mixing, device="cpu", dtype=dtype or torch.get_default_dtype())
         if matrix.ndim != 2:
             raise ValueError(f"mixing: expected shape (tasks, experts), got {tuple(matrix.shape)}")
-        self.register_buffer("mixing", matrix.clone(), persistent=False)
+        values = matrix.detach().clone()
+        self.register_constant("mixing", values, device or torch.get_default_device())
 
     def forward(self, features: Tensor) -> Tensor:
         """Repeat the mixing matrix for each sample."""
@@ -83,4 +89,4 @@ class FixedRouter(nn.Module):
 
     def extra_repr(self) -> str:
         """The mixing matrix, for printing."""
-        return f"mixing={self.mixing.tolist()}"
+        return f"mixing={self._constants['mixing'].tolist()}"
