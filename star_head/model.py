@@ -50,7 +50,8 @@ class STAR(nn.Module):
     Example:
         >>> import torch
         >>> backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 32))
-        >>> model = STAR(backbone, STARProjectionHead(32, 32, 16, num_experts=4, statistics="stl10"))
+        >>> head = STARProjectionHead(32, 32, 16, num_experts=4, statistics="stl10")
+        >>> model = STAR(backbone, head)
         >>> images, params = torch.rand(6, 3, 8, 8), torch.rand(6, 11)
         >>> model(STARViews(images, (images, images), (params, params))).total.shape
         torch.Size([])
