@@ -5,6 +5,8 @@ Source: STAR (arXiv 2510.27222) for the recipe.
 
 import math
 import time
+import warnings
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,13 +16,15 @@ from torch import Tensor, nn
 
 from star_head._checks import check_count, check_not_negative
 from star_head._gather import gather, rank, world_size
-from star_head.augmentation import STARViews
 from star_head.losses import STARLossTerms
 from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
 from star_head.model import STAR, STAROutput
 
+from ._batches import labelled_images, views_in
+
 try:
-    from lightning.pytorch import LightningModule
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
     from lightning_utilities.core.apply_func import apply_to_collection
 except ImportError as error:
     raise ImportError(
@@ -36,10 +40,10 @@ class STARModule(LightningModule):
     is a function of the epoch alone: a run that is resumed with more epochs follows the longer
     cosine from there.
 
-    Training batches are :class:`star_head.STARViews`, alone or first in a tuple, as a data set
-    with ``STARTransform`` gives them. Validation takes two loaders of (images, labels), images
-    without augmentation: the bank, then the queries, each of which is given the label of its
-    nearest neighbour in the bank.
+    Training batches are :class:`star_head.STARViews`, alone or with labels and the like in a tuple
+    or dictionary, as a data set with ``STARTransform`` gives them. Validation takes two loaders of
+    (images, labels), images without augmentation, or of dictionaries of both: the bank, then the
+    queries, each of which is given the label of its nearest neighbour in the bank.
 
     Logs ``train_loss``, its parts, ``learning_rate`` and ``images_per_second`` every
     ``Trainer(log_every_n_steps=...)``; every ``monitor_every_n_steps`` the ``usage`` of each
@@ -56,9 +60,11 @@ class STARModule(LightningModule):
 
     Args:
         star: Backbone, head and loss. For several processes build its loss with
-            ``gather_distributed=True``.
+            ``gather_distributed=True``, as STAR's default is; a warning tells of one that compares
+            within each process alone.
         batch_size: Images in a batch over all processes, to which the learning rate is scaled;
-            gradient accumulation multiplies it.
+            gradient accumulation multiplies it. A warning tells of a loader whose batches are
+            others.
         learning_rate: Of a batch of 256.
         momentum: Of SGD.
         weight_decay: Of SGD.
@@ -114,6 +120,7 @@ class STARModule(LightningModule):
         self._losses = _FiniteLosses()
         self._random_states: list[dict[str, Tensor]] = []
         self._timer = 0, 0.0
+        self._compared_with_batches = False
         self._bank: list[tuple[Tensor, Tensor]] = []
         self._queries: list[tuple[Tensor, Tensor]] = []
         self._embeddings: list[tuple[Tensor, Tensor]] = []
@@ -123,18 +130,25 @@ class STARModule(LightningModule):
         return self.star.features(images)
 
     def configure_optimizers(self) -> Any:
-        """SGD at 0.03 x batch / 256, and a cosine to 0 stepped per epoch."""
+        """SGD at 0.03 x batch / 256, and a cosine to 0 stepped per epoch.
+
+        A ``GradientAccumulationScheduler`` changes the batch between epochs, and the rate with it.
+        """
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 1:
             raise ValueError(f"max_epochs: the cosine needs its length, got Trainer({epochs=})")
-        total_batch = self.batch_size * self.trainer.accumulate_grad_batches
+        accumulated = _accumulation(self.trainer)
+        total_batch = self.batch_size * accumulated(0)
         optimizer = torch.optim.SGD(
             self._parameter_groups(),
             lr=self.learning_rate * total_batch / 256,
             momentum=self.momentum,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda epoch: (1 + math.cos(math.pi * epoch / epochs)) / 2
+            optimizer,
+            lambda epoch: (
+                (1 + math.cos(math.pi * epoch / epochs)) / 2 * accumulated(epoch) / accumulated(0)
+            ),
         )
         return [optimizer], [{"scheduler": schedule, "interval": "epoch"}]
 
@@ -176,7 +190,9 @@ class STARModule(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Compute the loss of a batch and log it."""
-        views = batch if isinstance(batch, STARViews) else batch[0]
+        views = views_in(batch)
+        if not self._compared_with_batches:
+            self._compare_with_batches(len(views.original))
         first_of_step = batch_idx % self.trainer.accumulate_grad_batches == 0
         if self.global_step % self.monitor_every_n_steps == 0 and first_of_step:
             output = self.star.embed(views)
@@ -194,6 +210,20 @@ class STARModule(LightningModule):
             self.log("train_loss_equivariant", terms.equivariant)
         total: Tensor = terms.total
         return total
+
+    def _compare_with_batches(self, size: int) -> None:
+        """Warn, once a run, where batches or losses differ from what was probably meant."""
+        self._compared_with_batches = True
+        self.star.warn_unless_gathering(size)
+        total = size * world_size()
+        if total != self.batch_size and rank() == 0:
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            warnings.warn(
+                f"batch_size: the loader's batches of {size} images on each of {world_size()} "
+                f"processes are {total} together, and the learning rate, now {rate:g}, is that of "
+                f"STARModule(batch_size={self.batch_size}); give batch_size={total}",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def _log_head(self, output: STAROutput) -> None:
@@ -233,7 +263,7 @@ class STARModule(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep what the network makes of a batch of the bank (loader 0) or of the queries (1)."""
-        images, labels = batch[:2]
+        images, labels = labelled_images(batch)
         features = self(images)
         # In bfloat16, the cosines of near neighbours would tie.
         kept = features.float(), labels
@@ -314,6 +344,7 @@ class STARModule(LightningModule):
 
         Before any loader is made, since loaders draw their seeds.
         """
+        self._compared_with_batches = False
         if len(self._random_states) > rank():
             _set_random_state(self._random_states[rank()])
         self._random_states = []
@@ -360,6 +391,15 @@ class _FiniteLosses:
                 f"the loss is not finite at step {step}: "
                 f"{', '.join(f'{name} part {value}' for name, value in named)}; {_ADVICE}"
             )
+
+
+def _accumulation(trainer: Trainer) -> Callable[[int], int]:
+    """How many batches make a step, by the epoch."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler):
+            return callback.get_accumulate_grad_batches
+    count = trainer.accumulate_grad_batches
+    return lambda epoch: count
 
 
 def _nearest_neighbour_accuracy(

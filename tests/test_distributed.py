@@ -2,8 +2,10 @@
 
 import gc
 import os
+import warnings
 from pathlib import Path
 
+import lightly.loss
 import pytest
 import torch
 import torch.distributed as dist
@@ -77,13 +79,44 @@ def compute(rank: int, compiled: bool) -> dict:
         "grads": [a.grad, b.grad],
         "total": terms.total.detach(),
         "parameters": {n: p.grad for n, p in model.module.named_parameters()},
+        "warnings": warned(part),
     }
+
+
+def warned(part: STARViews) -> dict[str, list[str]]:
+    """What is said in two steps of training, and in one of evaluation, by the loss."""
+    lightlys = [lightly.loss.NTXentLoss(gather_distributed=gather) for gather in (False, True)]
+    losses = {
+        "default": None,
+        "gathers": STARLoss(gather_distributed=True),
+        "alone": STARLoss(),
+        "lightly's alone": STARLoss(0.2, 1.0, True, lightlys[0]),
+        "lightly's gathers": STARLoss(0.2, 1.0, True, lightlys[1]),
+        "cannot": STARLoss(0.2, 1.0, True, lightly.loss.NegativeCosineSimilarity()),
+    }
+    said = {}
+    for name, loss in losses.items():
+        star = make_model(gather=True).float()
+        model = DistributedDataParallel(STAR(star.backbone, star.head, loss))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.eval()(part.to(torch.float32))
+            before = len(caught)
+            for _ in range(2):
+                model.train()(part.to(torch.float32)).total.backward()
+        said[name] = [
+            str(warning.message) for warning in caught if "loss: " in str(warning.message)
+        ]
+        assert before == 0 or not said[name]
+    return said
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_equal_one(tmp_path: Path, compiled: bool) -> None:
     mp.spawn(worker, (str(tmp_path), compiled), nprocs=WORLD)
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+    check_warnings([result["warnings"] for result in results])
 
     torch.manual_seed(3)
     a, b = (z.requires_grad_() for z in torch.randn(2, WORLD * N, 5, dtype=torch.float64))
@@ -117,6 +150,17 @@ def test_two_processes_equal_one(tmp_path: Path, compiled: bool) -> None:
     for name, parameter in model.named_parameters():
         for result in results:
             torch.testing.assert_close(result["batch norm"][name], 2 * parameter.grad, msg=name)
+
+
+def check_warnings(said: list[dict[str, list[str]]]) -> None:
+    """By the first process alone, once, with the numbers, and only of what could gather."""
+    assert all(messages == [] for messages in said[1].values())
+    alone = {"alone", "lightly's alone"}
+    assert {name for name, messages in said[0].items() if messages} == alone
+    for name in alone:
+        (message,) = said[0][name]
+        assert f"NTXentLoss compares the {N} images of each of {WORLD} processes" in message
+        assert f"not all {WORLD * N}; gather_distributed=True" in message
 
 
 def test_gathering_without_processes_is_the_plain_loss() -> None:

@@ -1,14 +1,25 @@
 """Batches as people have them: with and without labels, with indices, in dictionaries."""
 
+import re
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from lightly.transforms import SimCLRTransform
+from lightning.pytorch import Trainer
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
 
+from star_head import STAR, STARProjectionHead, STARViews
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
 from star_head.adapters.lightly import STARTransform
+from star_head.adapters.lightning import STARModule
 
 TRANSFORM = STARTransform(16)
+IMAGE = Image.new("RGB", (20, 24))
 
 
 def recorded(size: tuple[int, int] = (24, 20)) -> RecordedImages:
@@ -55,3 +66,108 @@ def test_collate_of_samples_in_any_form() -> None:
 def test_collate_of_what_is_not_recorded(sample: Any, came: str) -> None:
     with pytest.raises(TypeError, match=f"samples: expected recorded images, alone .*got {came}"):
         collate([sample(), sample()])
+
+
+def fit(form: Callable[[STARViews], Any], validation: Any = None, batch_size: int = 4) -> None:
+    """Train a step on samples of a form, and validate on others."""
+    torch.manual_seed(0)
+    star = STAR(nn.Flatten(), STARProjectionHead(768, 8, 4, num_experts=2, statistics="stl10"))
+    image = torch.randint(256, (3, 24, 20), dtype=torch.uint8)
+    samples: Any = [form(TRANSFORM(image)) for _ in range(4)]
+    loaders = None
+    if validation is not None:
+        bank: Any = [validation(torch.rand(3, 16, 16), i) for i in range(4)]
+        loaders = [DataLoader(bank, batch_size=4)] * 2
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    module = STARModule(star, batch_size=batch_size)
+    trainer.fit(module, DataLoader(samples, batch_size=4), loaders)
+    assert module.global_step == 1
+    if validation is not None:
+        assert trainer.callback_metrics["knn_accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda views: views,
+        lambda views: (views,),
+        lambda views: (views, 3, 17),
+        lambda views: (3, views),
+        lambda views: {"views": views, "label": 3},
+        lambda views: ((views, 3), "cat.png"),
+    ],
+)
+def test_training_batches_in_any_form(form: Callable[[STARViews], Any]) -> None:
+    fit(form)
+
+
+@pytest.mark.parametrize(
+    ("form", "came"),
+    [
+        (lambda v: (torch.rand(3, 16, 16), 3), r"a list of 2 \(a tensor of shape \(4, 3, 16, 16\)"),
+        (
+            lambda v: (SimCLRTransform(16)(IMAGE), 3),
+            r"a list of 2 \(list, a tensor of shape \(4,\)",
+        ),
+        (lambda v: (tuple(v), 3), "a list of 2 .list, a tensor"),
+        (lambda v: {"image": v.original}, "a dict of image: a tensor of shape"),
+        (lambda v: (v, v), "a list of 2 .STARViews, STARViews"),
+        (lambda v: recorded((16, 16)), "a RecordedImages of images"),
+    ],
+)
+def test_training_batches_without_views(form: Callable[[STARViews], Any], came: str) -> None:
+    with pytest.raises(TypeError, match=f"batch: expected one STARViews.*got {came}.*STARTransf"):
+        fit(form)
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [
+        lambda image, label: (image, label),
+        lambda image, label: (image, label, 17, "cat.png"),
+        lambda image, label: {"image": image, "label": label, "index": 17},
+        lambda image, label: {"pixel_values": image, "target": label},
+    ],
+)
+def test_validation_batches_in_any_form(validation: Callable[..., Any]) -> None:
+    fit(lambda views: views, validation)
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [
+        lambda image, label: image,
+        lambda image, label: (image,),
+        lambda image, label: (label, image),
+        lambda image, label: (image, image),
+        lambda image, label: (image, float(label)),
+        lambda image, label: (image, "cat"),
+        lambda image, label: {"image": image, "index": label},
+        lambda image, label: {"image": image, "view": image, "label": label},
+        lambda image, label: STARViews(image, (image, image), (image, image)),
+    ],
+)
+def test_validation_batches_that_cannot_be_told(validation: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"batch: expected images \(B, 3, S, S\) .*labels \(B,\)"):
+        fit(lambda views: views, validation)
+
+
+def test_batches_of_another_size_than_the_modules_are_said_once() -> None:
+    def warned(batch_size: int) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(lambda views: views, batch_size=batch_size)
+        return [str(w.message) for w in caught if "batch_size: the loader" in str(w.message)]
+
+    assert warned(4) == []
+    (message,) = warned(256)
+    assert re.search("4 images on each of 1 processes are 4 together", message)
+    assert re.search(r"now 0.03, .*STARModule\(batch_size=256\); give batch_size=4$", message)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
@@ -358,6 +358,25 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
             STARModule(make_star(), batch_size=BATCH), train_loader()
         )
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.parametrize("scheduling", [{0: 4, 2: 1}, {1: 2, 3: 4}])
+def test_learning_rate_follows_an_accumulation_that_changes(
+    tmp_path: Path, scheduling: dict[int, int]
+) -> None:
+    rates = Rates()
+    module = STARModule(make_star(), batch_size=BATCH, learning_rate=0.1)
+    callbacks = [rates, GradientAccumulationScheduler(scheduling)]
+    make_trainer(tmp_path, 4, callbacks=callbacks).fit(module, train_loader())
+    batches = [
+        max((e, n) for e, n in {0: 1, **scheduling}.items() if e <= epoch)[1] for epoch in range(4)
+    ]
+    expected = [
+        0.1 * BATCH * count / 256 * (1 + math.cos(math.pi * epoch / 4)) / 2
+        for epoch, count in enumerate(batches)
+    ]
+    assert rates.seen == pytest.approx(expected)
+    assert module.global_step == sum(4 // count for count in batches)
 
 
 class Rates(Callback):
