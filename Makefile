@@ -1,23 +1,39 @@
-# Everything runs in .venv, which is made and filled on first use.
+# Everything runs in .venv, which is made and filled on first use. Another Python has a folder of
+# its own beside it: `make test PYTHON=python3.13` runs in .venv-3.13.
 PYTHON ?= python3
 OLDEST_PYTHON ?= python3.10
-BIN := .venv/bin
+VENV := .venv
+ifneq ($(PYTHON),python3)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv-$(or $(VERSION),$(error PYTHON: $(PYTHON) does not start))
+endif
+BIN := $(VENV)/bin
 DEMO_ARGS ?=
+TEST_ARGS ?=
+# Two workers, one thread each; a file's tests stay together, since they share what they trained.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test oldest bench cost docs lint types format clean
+.PHONY: demo test test-slow test-all oldest bench cost docs lint types format clean
 
-demo: .venv/ready
+demo: $(VENV)/ready
 	$(BIN)/python examples/quickstart.py $(DEMO_ARGS)
 
-test: .venv/ready
-	$(BIN)/python -m pytest
+# What to run before each commit.
+test: $(VENV)/ready
+	$(PYTEST) -m "not slow" $(TEST_ARGS)
+
+test-slow: $(VENV)/ready
+	$(PYTEST) -m slow $(TEST_ARGS)
+
+test-all: test test-slow
 
 # With the oldest Python and packages that setup.cfg allows; docs/versions.md says how it went.
 oldest: build/oldest/ready
-	build/oldest/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses 2 --dist loadfile \
+		-m "not slow" $(TEST_ARGS)
 
 # Huge pages for the head's contenders: else page faults of large buffers decide much of the time.
-bench: .venv/ready
+bench: $(VENV)/ready
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.transform
@@ -27,33 +43,39 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.logistic_path
 
 # Fills in docs/cost.md; if interrupted, it resumes.
-cost: .venv/ready
+cost: $(VENV)/ready
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.cost_head
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.cost_evaluation
 	$(BIN)/python -m benchmarks.cost_report
 
-docs: .venv/ready
+docs: $(VENV)/ready
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 
-lint: .venv/ready
+lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/ready
+types: $(VENV)/ready
 	rm -rf build/types && mkdir -p build/types/star_head
 	ln -s $(CURDIR)/star_head/* $(CURDIR)/adapters $(CURDIR)/evaluation $(CURDIR)/examples build/types/star_head
 	$(BIN)/mypy
 
-format: .venv/ready
+format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.venv/ready: setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]"
+$(VENV)/ready: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or \
+		sys.exit("constraints.txt needs Python 3.11 or newer: make PYTHON=python3.13 ...")'
+	$(PYTHON) -m venv $(VENV)
+	# A PyTorch of another build (2.14.1+cpu, say) that is there already stays, whatever its release.
+	if $(BIN)/python -m pip show torch 2>/dev/null | grep -q '^Version: .*+'; \
+		then grep -vE '^torch(vision)?==' constraints.txt; else cat constraints.txt; \
+		fi > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable ".[all]"
 	touch $@
 
 build/oldest/ready: setup.cfg pyproject.toml constraints-oldest.txt
