@@ -1,7 +1,7 @@
 r"""See what pretrained heads learned: one page, report.html, and its numbers as report.json.
 
-    python examples/analyze.py runs/stl10_resnet18/checkpoints/last.ckpt --dataset stl10
-    python examples/analyze.py runs/mmoe/checkpoints/last.ckpt authors.pth \
+    star-head analyze runs/stl10_resnet18/checkpoints/last.ckpt --dataset stl10
+    star-head analyze runs/mmoe/checkpoints/last.ckpt authors.pth \
         --dataset folder --data_dir photos --output runs/report
 
 Takes checkpoints of examples/pretrain.py and of the authors. On held-out images it measures how

@@ -1,9 +1,9 @@
 """Detection on Pascal VOC: Faster R-CNN on the C4 of a ResNet, frozen or finetuned.
 
-    python examples/detection.py runs/imagenet100_resnet50/encoder --data_dir data
-    python examples/detection.py ENCODER --data_dir data --trainer.devices=8     # on eight GPUs
-    python examples/detection.py ENCODER --data_dir data --ckpt_path=last        # go on
-    python examples/detection.py ENCODER --data_dir data --ckpt_path=last --evaluate_only=true
+    star-head detection runs/imagenet100_resnet50/encoder --data_dir data
+    star-head detection ENCODER --data_dir data --trainer.devices=8     # on eight GPUs
+    star-head detection ENCODER --data_dir data --ckpt_path=last        # go on
+    star-head detection ENCODER --data_dir data --ckpt_path=last --evaluate_only=true
 
 VOC07+12 trainval is trained on, VOC07 test measured. The paper (arXiv 2510.27222) says no more than
 that and "frozen"; schedule, sizes and rates are MoCo's for VOC (arXiv 1911.05722, appendix): 24,000

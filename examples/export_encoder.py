@@ -1,6 +1,7 @@
 """Turn a training checkpoint, or one that STAR's authors released, into an encoder for timm.
 
-    python examples/export_encoder.py runs/stl10_resnet18/checkpoints/last.ckpt encoder
+    star-head export-encoder runs/stl10_resnet18/checkpoints/last.ckpt encoder
+    star-head export-encoder authors.pth encoder
 
 ``timm.create_model("local-dir:encoder", pretrained=True)`` opens it. A ResNet's model.safetensors
 also loads into torchvision's model whose ``fc`` is an identity.
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from star_head.adapters.timm import export_encoder
 from star_head.evaluation.networks import open_encoder
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 
 
 def main(checkpoint: str, folder: Path) -> None:
@@ -25,6 +26,7 @@ def main(checkpoint: str, folder: Path) -> None:
         encoder.backbone, folder, input_size=encoder.input_size, normalize=encoder.normalize
     )
     print(f"The encoder of {checkpoint} is in {folder}")
+    print_next(accuracies_on_labelled_images=f"star-head linear-eval {folder} --data_dir data")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Few-shot classification on frozen features: 5-way, 1-shot and 5-shot, 2,000 episodes each.
 
-    python examples/few_shot.py runs/stl10_resnet18/encoder data --dataset cub200
-    python examples/few_shot.py runs/stl10_resnet18/encoder photos
+    star-head few-shot runs/stl10_resnet18/encoder data --dataset cub200
+    star-head few-shot runs/stl10_resnet18/encoder photos
 
 Each image is encoded once. An episode draws five classes, the shots of each and 16 queries of each,
 and fits one-against-rest logistic regressions, as the paper's protocol does (arXiv 2510.27222, with

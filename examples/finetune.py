@@ -1,9 +1,9 @@
 """Finetune an encoder and a linear classifier on labelled images, by timm's recipe.
 
-    python examples/finetune.py runs/stl10_resnet18/encoder --dataset stl10
-    python examples/finetune.py resnet50.a1_in1k --dataset folder --data_dir photos
-    python examples/finetune.py ENCODER --dataset digits --ckpt_path=last        # go on
-    python examples/finetune.py ENCODER --dataset digits --trainer.devices=4     # on four GPUs
+    star-head finetune runs/stl10_resnet18/encoder --dataset stl10
+    star-head finetune resnet50.a1_in1k --dataset folder --data_dir photos
+    star-head finetune ENCODER --dataset digits --ckpt_path=last        # go on
+    star-head finetune ENCODER --dataset digits --trainer.devices=4     # on four GPUs
 
 AdamW with rates that fall from layer to layer towards the input, a warm-up and a cosine, random
 crops, RandAugment, mixup and label smoothing. Training and validation images are trained on, and

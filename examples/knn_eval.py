@@ -1,7 +1,7 @@
 """Weighted k-nearest-neighbour classification of frozen features, as lightly's benchmark does it.
 
-    python examples/knn_eval.py runs/stl10_resnet18/encoder --data_dir data
-    python examples/knn_eval.py resnet18 --dataset digits --k "[1,20]"
+    star-head knn-eval runs/stl10_resnet18/encoder --data_dir data
+    star-head knn-eval resnet18 --dataset digits --k "[1,20]"
 
 A test image takes the class for which its k nearest training images vote, by cosine similarity s,
 with the weight exp(s / temperature): the classifier of Wu et al. 2018 (InstDisc, arXiv 1805.01978),

@@ -1,7 +1,7 @@
 """Linear evaluation of frozen features: the paper's protocol, on every data set that is on disk.
 
-    python examples/linear_eval.py runs/stl10_resnet18/encoder --data_dir data
-    python examples/linear_eval.py resnet18 --dataset digits
+    star-head linear-eval runs/stl10_resnet18/encoder --data_dir data
+    star-head linear-eval resnet18 --dataset digits
 
 Multinomial logistic regression with 45 penalties on the training part; the one with the best
 accuracy on the validation part is fitted again on both parts, and measured once on the test images.

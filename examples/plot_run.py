@@ -1,6 +1,7 @@
-"""Draw how a run of examples/pretrain.py went: losses, monitor, redundancy, use of the experts.
+"""Draw how a pretraining run went: losses, monitor, redundancy, use of the experts.
 
-    python examples/plot_run.py runs/fashion_mnist curves.png
+    star-head plot-run runs/fashion_mnist curves.png
+    star-head plot-run runs/stl10_resnet18 runs/stl10_resnet18/curves.png
 
 Runs that were resumed are drawn as one.
 """
@@ -9,7 +10,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.training.plots import draw_training
 
 
@@ -21,6 +22,8 @@ def main(folder: Path, picture: Path) -> None:
         picture: The PNG file to write.
     """
     draw_training(read_logs(folder), picture)
+    print(f"The curves are in {picture}")
+    print_next(what_the_head_learned=f"star-head analyze {folder}/checkpoints/last.ckpt")
 
 
 def read_logs(folder: Path) -> dict[str, dict[int, float]]:

@@ -1,15 +1,17 @@
 """Pretrain an encoder with STAR, as the paper does or otherwise: one command and a YAML file.
 
-    python examples/pretrain.py --config examples/configs/stl10_resnet18.yaml
-    python examples/pretrain.py --config ... --ckpt_path=last        # go on where it stopped
-    python examples/pretrain.py --config ... --trainer.devices=4     # on four GPUs
-    python examples/pretrain.py --help                               # every setting
+    star-head pretrain --config stl10_resnet18
+    star-head pretrain --config ... --ckpt_path=last        # go on where it stopped
+    star-head pretrain --config ... --trainer.devices=4     # on four GPUs
+    star-head pretrain --help                               # every setting
 
 Writes to --trainer.default_root_dir: checkpoints/last.ckpt after every epoch, and others to keep;
 config.yaml, the resolved settings; TensorBoard and CSV logs; and encoder/, in timm's format, when
 it is done. docs/pretraining.md has the commands for many machines.
 """
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +28,8 @@ from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
 from star_head.equivariance import StatisticsLike
+from star_head.examples.command_line import parser_help, print_next, with_underscores
+from star_head.examples.configs import find_config
 from star_head.examples.data.data_module import ImageDataModule
 from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.processes import leave_group
@@ -166,11 +170,29 @@ def export(module: STARModule, transform: STARTransform, folder: Path) -> None:
     rank_zero_info(f"The encoder is in {folder}: {opening}")
 
 
+def named_configs(arguments: Sequence[str]) -> list[str]:
+    """Arguments with the path of a shipped configuration in place of its name.
+
+    Raises:
+        FileNotFoundError: If a configuration is neither a file nor shipped.
+    """
+    found = list(arguments)
+    for i, argument in enumerate(found):
+        if argument in ("-c", "--config") and i + 1 < len(found):
+            found[i + 1] = find_config(found[i + 1])
+        elif argument.startswith("--config="):
+            found[i] = f"--config={find_config(argument.removeprefix('--config='))}"
+    return found
+
+
 def main() -> None:
     """Train as the command line says."""
+    # Replaced in place: the processes that Lightning starts for further GPUs are given these.
+    sys.argv[1:] = named_configs(with_underscores(sys.argv[1:]))
     cli = PretrainCLI(
         create_module,
         ImageDataModule,
+        parser_kwargs=parser_help(__doc__),
         save_config_callback=SaveConfig,
         seed_everything_default=0,
         trainer_defaults={
@@ -184,7 +206,13 @@ def main() -> None:
     name = "trainer.default_root_dir"
     fit(trainer, cli.model, cli.datamodule, cli.config["ckpt_path"], name)
     if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:
-        export(cli.model, cli.datamodule.transform, Path(trainer.default_root_dir, "encoder"))
+        root = Path(trainer.default_root_dir)
+        export(cli.model, cli.datamodule.transform, root / "encoder")
+        print_next(
+            accuracies_on_labelled_images=f"star-head linear-eval {root}/encoder --data_dir data",
+            what_the_head_learned=f"star-head analyze {root}/checkpoints/last.ckpt",
+            curves=f"star-head plot-run {root} curves.png",
+        )
     leave_group()
 
 

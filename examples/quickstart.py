@@ -1,8 +1,8 @@
 """Pretrain a small encoder with STAR and see what it learned: a few minutes on two cores.
 
-    python examples/quickstart.py
-    python examples/quickstart.py --dataset folder --data-dir photos --epochs 100
-    python examples/quickstart.py --routing invariant   # SimCLR, to compare
+    star-head quickstart
+    star-head quickstart --dataset folder --data-dir photos --epochs 100
+    star-head quickstart --routing invariant   # SimCLR, to compare
 
 Writes the exported encoder, metrics.json and two pictures to runs/quickstart/.
 """
@@ -24,7 +24,7 @@ from star_head.adapters.timm import create_backbone, export_encoder
 from star_head.evaluation.embeddings import embed
 from star_head.evaluation.nearest import measure_features, nearest_neighbour_accuracy
 from star_head.evaluation.trained import Trained
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
 from star_head.examples.training.plots import draw_routing, draw_views
 from star_head.head import Routing
@@ -155,6 +155,10 @@ def report(results: dict[str, object], output: Path) -> None:
     for name, value in rows.items():
         print(f"{name:28} {value:.3f}" if isinstance(value, float) else f"{name:28} {value}")
     print(f"\nEncoder, metrics and pictures are in {output}/")
+    print_next(
+        accuracy_of_a_linear_classifier=f"star-head linear-eval {output}/encoder --dataset digits",
+        on_your_own_images="star-head quickstart --dataset folder --data_dir photos",
+    )
 
 
 if __name__ == "__main__":
