@@ -1,7 +1,8 @@
 """Checkpoint files, read without running anything in them."""
 
 import os
-import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,14 +24,59 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is truncated, or holds more than tensors and plain values.
+        ValueError: If it is another kind of file, is truncated, or holds more than tensors and
+            plain values.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"checkpoint: {path} is truncated or holds more than tensors and plain values: {error}"
-        ) from error
+    checkpoint = read_tensors(path, "checkpoint")
     if not isinstance(checkpoint, Mapping):
         raise ValueError(f"checkpoint: {path} holds a {type(checkpoint).__name__}, no checkpoint")
     return dict(checkpoint)
+
+
+def read_tensors(path: str | os.PathLike[str], name: str) -> Any:
+    """Read what ``torch.save`` wrote, on the CPU, with ``weights_only=True``.
+
+    What PyTorch says of a file that it refuses is not passed on: it advises to read the file
+    without that, which would run what is in it.
+
+    Args:
+        path: Of the file.
+        name: Of the argument, for the errors.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As :func:`read_checkpoint`.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        raise ValueError(f"{name}: {path} is no readable checkpoint: it is a folder")
+    with open(path, "rb") as file:
+        start = file.read(4)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of archives and pickles that are then refused
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever is raised at what is no pickle, or half of one
+        why = _why_unreadable(start, str(error))
+    raise ValueError(f"{name}: {path} is no readable checkpoint: {why}")
+
+
+def _why_unreadable(start: bytes, said: str) -> str:
+    """Why PyTorch refused a file, by its first bytes and by what PyTorch said."""
+    if not start:
+        return "it is empty"
+    if not start.startswith((b"PK", b"\x80")):
+        return "it is no file that torch.save wrote"
+    if "TorchScript" in said:
+        return "it is a TorchScript archive, which is a program; save the module's state_dict"
+    unknown = re.search(r"(?:GLOBAL|global|class) ([\w.]+\.\w+)", said)
+    if unknown:
+        return (
+            f"it holds more than tensors and plain values ({unknown.group(1)}), which only running "
+            f"what is in it would bring back; save a state_dict instead"
+        )
+    if start.startswith(b"\x80"):
+        return "it is a pickle of more than tensors and plain values, or a damaged one"
+    return "it is truncated or damaged, or of another program"

@@ -4,7 +4,6 @@ Source: the layout that the authors' training program saves (arXiv 2510.27222).
 """
 
 import os
-import pickle
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from star_head._checkpoint_files import read_tensors
 from star_head.augmentation import Parameter
 from star_head.equivariance import StatisticsLike, resolve_statistics
 from star_head.head import STARProjectionHead
@@ -55,10 +55,7 @@ def load_official_checkpoint(
     """
     if statistics is not None:
         statistics = resolve_statistics(statistics, len(Parameter))
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"path: {path} is no readable checkpoint: {error}") from error
+    saved = read_tensors(path, "path")
     missing = [part for part in _PARTS if not isinstance(_get(saved, part), Mapping)]
     if missing:
         raise ValueError(

@@ -99,9 +99,9 @@ class Hostile:
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     bad = {
-        "hostile": "truncated or holds more than tensors and plain values",
-        "truncated": "truncated or holds more than tensors and plain values",
-        "text": "truncated or holds more than tensors and plain values",
+        "hostile": "it holds more than tensors and plain values (posix.mkdir)",
+        "truncated": "it is truncated or damaged",
+        "text": "it is no file that torch.save wrote",
         "tensor": "holds a Tensor, no checkpoint",
         "foreign": "expected an authors' checkpoint",
         "other.ckpt": "does not say how its backbone was built",

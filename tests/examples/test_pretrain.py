@@ -424,7 +424,7 @@ def test_another_runs_folder_is_not_overwritten(whole: SimpleNamespace) -> None:
     [
         (["--data.batch_size=128"], "checkpoint: its run had batch_size 256, and this has 128"),
         (["--model.num_experts=3"], r"its model is not this one; .*\(2, 64, 512\) in the"),
-        (["--ckpt_path={truncated}"], "truncated.ckpt is truncated or holds more than"),
+        (["--ckpt_path={truncated}"], "truncated.ckpt is no readable checkpoint: it is truncated"),
         (["--ckpt_path={foreign}"], "foreign.ckpt is not of a Lightning run: it lacks state_dict"),
         (["--ckpt_path={absent}"], "absent.ckpt"),
     ],
