@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from star_head._devices import to_device
 from star_head.augmentation import ColorOperation
 
 
@@ -92,5 +93,5 @@ def schedule(values: Tensor, color_order: Tensor, device: torch.device) -> Seque
     places = operations + torch.tensor([0, 4, 8, 12, 12, 12])
     changes = (values != torch.tensor(_NEUTRAL)).gather(1, operations)
     places = places.masked_fill(~changes, 18).flatten()
-    images = (places.argsort(stable=True) // operations.shape[1]).to(device, non_blocking=True)
+    images = to_device(places.argsort(stable=True) // operations.shape[1], device)
     return torch.split(images, places.bincount(minlength=19).tolist())[:18]

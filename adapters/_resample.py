@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from star_head._devices import to_device
+
 
 def resize(
     images: Tensor | list[Tensor],
@@ -35,7 +37,7 @@ def resize(
         start = torch.zeros_like(start)
         height, width = length.long().amax(dim=0).tolist()
     geometry = torch.stack([start, length, first, step])
-    vertical, horizontal = geometry.to(images[0].device, non_blocking=True).unbind(2)
+    vertical, horizontal = to_device(geometry, images[0].device).unbind(2)
     vertical = resize_weights(vertical, output_size, height)
     horizontal = resize_weights(horizontal, output_size, width)
     if isinstance(images, Tensor):

@@ -20,6 +20,7 @@ from torch.utils.data import default_collate
 
 from star_head._checks import describe, meant
 from star_head._constants import ConstantBuffers
+from star_head._devices import to_device
 from star_head._parts import not_a_tensor
 from star_head.augmentation import AugmentationRecord, ColorOperation, Parameter, STARViews
 
@@ -245,7 +246,7 @@ class BatchTransform(ConstantBuffers):
         return STARViews(
             self.original(images),
             tuple(self.augment(images, p, o) for p, o in zip(params, color_orders, strict=True)),
-            tuple(p.to(self.scale.device, non_blocking=True) for p in params),
+            tuple(to_device(p, self.scale.device) for p in params),
         )
 
     @torch.no_grad()
@@ -276,7 +277,7 @@ class BatchTransform(ConstantBuffers):
         values = params[:, Parameter.BRIGHTNESS :].clone()
         values[:, ColorOperation.HUE] = hue_steps(values[:, ColorOperation.HUE])
         *colors, gray, blurred = schedule(values, color_order, self.scale.device)
-        values = values.to(self.scale.device, non_blocking=True)
+        values = to_device(values, self.scale.device)
 
         with torch.autocast(self.scale.device.type, enabled=False):
             pixels = resize(images, start, length, first, step, self.input_size)

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from star_head._devices import to_device
+from star_head._seeds import mix_seeds, seeded
 from star_head.adapters._images import to_rgb
 from star_head.evaluation.trained import Trained
 from star_head.examples.data.image_data import Images
-from star_head.examples.data.seeded_data import mix_seeds, seeded
 
 # Images at a time.
 _BATCH = 256
@@ -137,7 +138,7 @@ def embed_views(
 
 def _embed(trained: Trained, pixels: Tensor) -> Embedded:
     device = next(trained.head.parameters()).device
-    features = trained.backbone(pixels.to(device, non_blocking=True)).flatten(1).float()
+    features = trained.backbone(to_device(pixels, device)).flatten(1).float()
     if not features.isfinite().all():
         raise ValueError("features: expected finite ones of all images, got nan or inf")
     outputs = trained.head.experts.expert_outputs(features)

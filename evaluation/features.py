@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from star_head._devices import to_device
 from star_head._processors import available_processors
 from star_head._whole_files import replacing
 from star_head.adapters._images import resize_and_center_crop, to_rgb
@@ -117,7 +118,7 @@ def _write(
     # Not memory-mapped: there, a disk that fills up kills the process without a word.
     with replacing(path, several=True) as scratch, open(scratch, "wb") as file, progress:
         for batch, _ in loader:
-            features = backbone(batch.to(device, non_blocking=True)).flatten(1)
+            features = backbone(to_device(batch, device)).flatten(1)
             features = features.float().cpu().numpy()
             if not np.isfinite(features).all():
                 bad = done + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])

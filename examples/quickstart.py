@@ -124,7 +124,7 @@ def fit(model: STAR, images: Images, epochs: int, batch_size: int) -> None:
     with tqdm(total=total, unit="img", unit_scale=True, mininterval=1) as progress:
         for epoch in range(epochs):
             for views, _ in loader:
-                loss = model(views.to(device, non_blocking=True)).total
+                loss = model(views.to(device, non_blocking=device.type == "cuda")).total
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

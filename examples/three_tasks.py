@@ -29,13 +29,13 @@ from star_head import (
     Statistics,
     estimate_statistics,
 )
+from star_head._seeds import seeded
 from star_head._whole_files import write_json
 from star_head.adapters.lightly import STL10_NORMALIZE, STARMultiViewTransform, STARTransform
 from star_head.adapters.timm import create_backbone
 from star_head.evaluation.nearest import nearest_neighbour_accuracy
 from star_head.examples.command_line import run
 from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
-from star_head.examples.data.seeded_data import seeded
 from star_head.metrics import retrieval, retrieval_chance, routing_divergence
 
 # Columns of the parameter vector that each equivariant task predicts by.

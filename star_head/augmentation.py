@@ -16,6 +16,7 @@ from torch import Tensor
 from star_head._checks import check_count, describe, meant
 from star_head._image_sizes import resolve_sizes
 from star_head._parts import not_a_tensor
+from star_head._seeds import seeded
 
 
 class Parameter(IntEnum):
@@ -237,8 +238,7 @@ def estimate_statistics(
     samplers = _samplers(transform)
     sizes = resolve_sizes(image_sizes, getattr(samplers[0], "image_sizes", None))
     check_count("num_samples", num_samples, 2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         vectors = torch.stack(
             [
                 samplers[i % len(samplers)].sample(sizes[i * len(sizes) // num_samples]).vector()

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from star_head._checks import check_matrix
+from star_head._checks import check_matrix, describe
 from star_head.equivariance_metrics import (
     RetrievalScores,
     parameter_r2,
@@ -90,12 +90,17 @@ def _basis(name: str, z: Tensor) -> Tensor:
 def expert_usage(weights: Tensor) -> Tensor:
     """Mean share of each expert in each task: (T, E) from routing weights (B, T, E).
 
+    A row's shares sum to 1, also where its weights do not, as STAR-SS's (1, 0, 1).
+
+    Raises:
+        ValueError: If a shape does not fit, or a row is no mixture: it has a weight below 0 or
+            not finite, or nothing above 0.
+
     Example:
         >>> expert_usage(torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]]])).tolist()
         [[0.625, 0.375]]
     """
-    _check_weights(weights)
-    return weights.mean(dim=0)
+    return _shares(weights).mean(dim=0)
 
 
 def usage_by_group(weights: Tensor, groups: Tensor) -> Tensor:
@@ -110,14 +115,15 @@ def usage_by_group(weights: Tensor, groups: Tensor) -> Tensor:
 
     Raises:
         TypeError: If ``groups`` are not integers.
-        ValueError: If a shape does not fit or a group is negative.
+        ValueError: If a shape does not fit, a group is negative, or a row of weights is no
+            mixture.
 
     Example:
         >>> weights = torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]], [[0.0, 1.0]]])
         >>> usage_by_group(weights, torch.tensor([0, 1, 1])).tolist()
         [[[0.75, 0.25]], [[0.25, 0.75]]]
     """
-    _check_weights(weights)
+    weights = _shares(weights)
     if groups.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
         raise TypeError(f"groups: expected integers, got {groups.dtype}")
     if groups.shape != weights.shape[:1]:
@@ -139,7 +145,7 @@ def usage_correlation(weights: Tensor, params: Tensor) -> Tensor:
     It tells which expert follows, say, hue.
 
     Args:
-        weights: Routing weights of views, (B, T, E).
+        weights: Routing weights of views, (B, T, E); each row's shares count.
         params: The views' parameters, (B, P); their units do not matter.
 
     Returns:
@@ -148,7 +154,7 @@ def usage_correlation(weights: Tensor, params: Tensor) -> Tensor:
 
     Raises:
         TypeError: If ``params`` is not of floating point.
-        ValueError: If a shape does not fit.
+        ValueError: If a shape does not fit, or a row of weights is no mixture.
 
     Example:
         >>> hue = torch.rand(50)
@@ -156,7 +162,7 @@ def usage_correlation(weights: Tensor, params: Tensor) -> Tensor:
         >>> usage_correlation(weights, hue.unsqueeze(1)).round(decimals=4).tolist()
         [[[1.0], [-1.0]]]
     """
-    _check_weights(weights)
+    weights = _shares(weights)
     check_matrix("params", params)
     if len(params) != len(weights):
         raise ValueError(
@@ -182,10 +188,12 @@ def expert_roles(usage: Tensor) -> Tensor:
     for an expert that neither uses.
 
     Args:
-        usage: Of :func:`expert_usage`: the invariant task's row, then the equivariant task's.
+        usage: Of :func:`expert_usage`: the invariant task's row, then the equivariant task's; of
+            rows that do not sum to 1, each row's shares.
 
     Raises:
-        ValueError: If there are not two tasks, or a share is negative.
+        ValueError: If there are not two tasks, or a row is no mixture: it has a share below 0 or
+            not finite, or nothing above 0.
 
     Example:
         >>> expert_roles(torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])).tolist()
@@ -194,18 +202,25 @@ def expert_roles(usage: Tensor) -> Tensor:
     check_matrix("usage", usage)
     if len(usage) != 2:
         raise ValueError(f"usage: expected two tasks, (2, E), got {tuple(usage.shape)}")
-    if (usage < 0).any():
-        raise ValueError(f"usage: expected shares of at least 0, got {usage.min().item()}")
-    invariant, equivariant = usage
+    invariant, equivariant = _normalise("usage", usage)
     return (equivariant - invariant) / (equivariant + invariant)
 
 
 def routing_entropy(weights: Tensor) -> Tensor:
     """Mean entropy of the samples' routing, for each task: (T,) from (B, T, E), in [0, 1].
 
-    In units of log E: 0 where each sample takes one expert, 1 where it takes all alike.
+    In units of log E: 0 where each sample takes one expert, 1 where it takes all alike. Of a row
+    whose weights do not sum to 1, as STAR-SS's, the shares count.
+
+    Raises:
+        ValueError: If a shape does not fit, or a row is no mixture.
+
+    Example:
+        >>> shared = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]])
+        >>> [round(entropy, 3) for entropy in routing_entropy(shared).tolist()]
+        [0.631, 0.631]
     """
-    _check_weights(weights)
+    weights = _shares(weights)
     entropy = -torch.xlogy(weights, weights).sum(dim=-1).mean(dim=0)
     return entropy / math.log(max(weights.shape[-1], 2))
 
@@ -214,16 +229,21 @@ def routing_divergence(weights: Tensor) -> Tensor:
     """How far the two tasks' routings differ: mean Jensen-Shannon divergence over samples.
 
     Args:
-        weights: Routing weights of two tasks, (B, 2, E).
+        weights: Routing weights of two tasks, (B, 2, E). Of a row whose weights do not sum to 1,
+            as STAR-SS's, the shares count.
 
     Returns:
         A scalar in units of log 2, in [0, 1], which is 0 where both tasks take the same experts
         and 1 where they share none.
 
     Raises:
-        ValueError: If there are not two tasks.
+        ValueError: If there are not two tasks, or a row is no mixture.
+
+    Example:
+        >>> routing_divergence(torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]])).item()
+        0.5
     """
-    _check_weights(weights)
+    weights = _shares(weights)
     if weights.shape[1] != 2:
         raise ValueError(f"weights: expected two tasks, (B, 2, E), got {tuple(weights.shape)}")
     middle = weights.mean(dim=1, keepdim=True)
@@ -232,8 +252,29 @@ def routing_divergence(weights: Tensor) -> Tensor:
     return (divergence / math.log(2)).mean()
 
 
-def _check_weights(weights: Tensor) -> None:
-    if weights.ndim != 3 or len(weights) == 0:
+def _shares(weights: Tensor) -> Tensor:
+    """Each expert's share in its row of routing weights (B, T, E), float32 or better."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"weights: expected a tensor (B, tasks, experts), got {describe(weights)}")
+    if weights.ndim != 3 or 0 in weights.shape:
         raise ValueError(
             f"weights: expected routing weights (B, tasks, experts), got {tuple(weights.shape)}"
         )
+    return _normalise("weights", weights)
+
+
+def _normalise(name: str, rows: Tensor) -> Tensor:
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    if not rows.isfinite().all():
+        raise ValueError(f"{name}: expected finite weights, got nan or inf")
+    if (rows < 0).any():
+        raise ValueError(
+            f"{name}: expected weights of at least 0, whose shares can be told, "
+            f"got {rows.min().item()}"
+        )
+    sums = rows.sum(dim=-1, keepdim=True)
+    if not (sums > 0).all():
+        raise ValueError(f"{name}: expected something above 0 in each row, got only zeros in one")
+    # Rows that sum to 1 but for rounding stay as they are, bit for bit.
+    rounding = rows.shape[-1] * torch.finfo(rows.dtype).eps
+    return torch.where((sums - 1).abs() <= rounding, rows, rows / sums)

@@ -103,3 +103,29 @@ def test_estimate_statistics_bad_input() -> None:
         estimate_statistics(TwoRecords(), [])
     with pytest.raises(ValueError, match="num_samples: expected at least 2, got 1"):
         estimate_statistics(TwoRecords(), [(8, 8)], num_samples=1)
+
+
+def test_estimate_statistics_seeds_nothing_but_its_own_draws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Sampler:
+        def sample(self, image: tuple[int, int]) -> AugmentationRecord:
+            return AugmentationRecord(0, 0, 8, 8, hue=torch.rand(()).item())
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a generator of another device was seeded")
+
+    torch.manual_seed(5)
+    expected = torch.rand(100)
+    # What torch.manual_seed calls: the seed would reach each GPU, or wait there for its start.
+    for module in (torch.cuda, torch.mps, torch.xpu):
+        for name in ("manual_seed", "manual_seed_all"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr(torch, "manual_seed", refuse)
+    before = torch.get_rng_state()
+    found = estimate_statistics(Sampler(), [(8, 8)], num_samples=100, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found.mean[Parameter.HUE] == pytest.approx(expected.mean().item())
+    assert found == estimate_statistics(Sampler(), [(8, 8)], num_samples=100, seed=5)
+    assert found != estimate_statistics(Sampler(), [(8, 8)], num_samples=100, seed=6)

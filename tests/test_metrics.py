@@ -6,7 +6,7 @@ import torch
 from sklearn.cross_decomposition import CCA
 from torch import Tensor
 
-from star_head import metrics
+from star_head import STARProjectionHead, metrics
 
 
 def correlated(n: int, correlations: list[float]) -> tuple[Tensor, Tensor]:
@@ -148,3 +148,67 @@ def test_bad_usage() -> None:
         metrics.expert_roles(torch.rand(3, 4))
     with pytest.raises(ValueError, match=r"usage: .* got -0\.5"):
         metrics.expert_roles(torch.tensor([[0.5], [-0.5]]))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25, 3.0])
+def test_rows_that_do_not_sum_to_one_count_by_their_shares(scale: float) -> None:
+    head = STARProjectionHead(6, 5, 4, routing="shared", statistics="stl10")
+    weights = scale * head.routing_weights(torch.randn(7, 6))
+    usage = metrics.expert_usage(weights)
+    assert usage.tolist() == [[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]
+    assert metrics.routing_divergence(weights).item() == pytest.approx(0.5)
+    assert metrics.routing_entropy(weights).tolist() == pytest.approx([math.log(2, 3)] * 2)
+    for group in metrics.usage_by_group(weights, torch.arange(7) % 2):
+        assert torch.equal(group, usage)
+    assert metrics.expert_roles(usage).tolist() == [-1, 1, 0]
+    assert metrics.expert_roles(scale * usage).tolist() == [-1, 1, 0]
+
+
+def test_any_positive_weights_count_as_loops_over_their_shares_say() -> None:
+    weights = 5 * torch.rand(6, 2, 4, dtype=torch.float64)
+    shares = [[[w / sum(row) for w in row] for row in sample] for sample in weights.tolist()]
+    entropy = [sum(-p * math.log(p, 4) for s in shares for p in s[t]) / 6 for t in (0, 1)]
+    torch.testing.assert_close(metrics.routing_entropy(weights).tolist(), entropy)
+    divergence = 0.0
+    for p, q in shares:
+        for a, b in zip(p, q, strict=True):
+            m = (a + b) / 2
+            divergence += (a * math.log2(a / m) + b * math.log2(b / m)) / 2 / 6
+    assert metrics.routing_divergence(weights).item() == pytest.approx(divergence)
+    params = torch.randn(6, 1, dtype=torch.float64)
+    correlation = np.corrcoef([s[1][2] for s in shares], params[:, 0])[0, 1]
+    found = metrics.usage_correlation(weights, params)
+    assert found[1, 2, 0].item() == pytest.approx(correlation)
+
+
+MEASURES = {
+    "usage": metrics.expert_usage,
+    "by group": lambda weights: metrics.usage_by_group(weights, torch.arange(len(weights))),
+    "correlation": lambda weights: metrics.usage_correlation(weights, torch.rand(len(weights), 2)),
+    "entropy": metrics.routing_entropy,
+    "divergence": metrics.routing_divergence,
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([0.0, 0.0], "weights: expected something above 0 in each row"),
+        ([1.5, -0.5], "weights: expected weights of at least 0, .* got -0.5"),
+        ([math.nan, 1.0], "weights: expected finite weights"),
+        ([math.inf, 1.0], "weights: expected finite weights"),
+    ],
+)
+def test_rows_that_are_no_mixture_are_refused(measure: str, row: list, message: str) -> None:
+    weights = torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[0.25, 0.75], row]])
+    with pytest.raises(ValueError, match=message):
+        MEASURES[measure](weights)
+
+
+def test_routing_in_half_precision_is_measured_in_float32() -> None:
+    weights = torch.randn(50, 2, 16).softmax(-1)
+    for measure in (metrics.expert_usage, metrics.routing_entropy, metrics.routing_divergence):
+        found = measure(weights.bfloat16())
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, measure(weights), rtol=0, atol=5e-3)

@@ -9,6 +9,7 @@ from lightly.transforms.utils import IMAGENET_NORMALIZE
 from torch.utils.data import DataLoader, Dataset
 
 from star_head import estimate_statistics
+from star_head._seeds import seeded
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.augmentation import STATISTICS, Statistics
@@ -19,7 +20,7 @@ from star_head.examples.data.image_data import (
     ImageSplits,
     load_images,
 )
-from star_head.examples.data.seeded_data import SeededDataModule, seeded
+from star_head.examples.data.seeded_data import SeededDataModule
 
 # Sides of the images of data sets that may have to be fetched first, in pixels.
 _SIDES: dict[DatasetName, int] = {

@@ -1,18 +1,17 @@
 """Batches that follow from a seed and the epoch alone, for any number of processes and workers."""
 
-import contextlib
 import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sized
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from star_head._processors import available_processors
+from star_head._seeds import mix_seeds
 
 
 class SeededDataModule(LightningDataModule):
@@ -106,20 +105,6 @@ class SeededSampler(DistributedSampler[tuple[int, int]]):
         order = order[self.rank : self.total_size : self.num_replicas]
         seeds = torch.randint(2**62, (items,), generator=generator)[order]
         return zip(order.tolist(), seeds.tolist(), strict=True)
-
-
-def mix_seeds(*numbers: int) -> int:
-    """One seed of 64 bits out of several numbers, unlike for unlike ones."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from torch's generator of the host as after this seed, and leave it as it was."""
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also note the seed down for every GPU, each time.
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _stop_for_parent_only(worker_id: int) -> None:

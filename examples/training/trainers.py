@@ -15,7 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from star_head.examples.data.seeded_data import SeededDataModule, mix_seeds
+from star_head._seeds import mix_seeds
+from star_head.examples.data.seeded_data import SeededDataModule
 from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm
 
