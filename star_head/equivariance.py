@@ -5,7 +5,7 @@ Source: STAR (arXiv 2510.27222), after EquiMod: e_hat = e0 + phi([e0, psi(a)]).
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from star_head._checks import check_batch, check_count, check_dtype, check_matri
 from star_head.augmentation import STATISTICS, Parameter, Statistics
 from star_head.experts import ActLayer, NormLayer, ReLU, reset_children
 
-StatisticsLike = str | Statistics | tuple[Any, Any]
-"""A named set ("stl10", "imagenet100") or a (mean, std) pair of sequences or tensors."""
+StatisticsLike = Literal["stl10", "imagenet100"] | Statistics | tuple[Any, Any]
+"""A named set or a (mean, std) pair of sequences or tensors."""
 
 
 def resolve_statistics(statistics: StatisticsLike, parameter_dim: int) -> tuple[Tensor, Tensor]:
