@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from star_head.augmentation import (
         AugmentationRecord,
         Parameter,
+        ParameterSpec,
         STARViews,
         Statistics,
         estimate_statistics,
@@ -49,6 +50,7 @@ __all__ = [
     "EquivariantPredictor",
     "NTXentLoss",
     "Parameter",
+    "ParameterSpec",
     "RoutedExperts",
     "STAREmbeddings",
     "STARLoss",
@@ -66,6 +68,7 @@ _MODULES = {
     "augmentation": (
         "AugmentationRecord",
         "Parameter",
+        "ParameterSpec",
         "STARViews",
         "Statistics",
         "estimate_statistics",

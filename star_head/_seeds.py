@@ -1,6 +1,7 @@
 """Random numbers from a seed, drawn without a trace."""
 
 import contextlib
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,3 +20,17 @@ def seeded(seed: int) -> Iterator[None]:
         # torch.manual_seed would also note the seed down for every GPU, each time.
         torch.default_generator.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def all_seeded(seed: int) -> Iterator[None]:
+    """The same for NumPy's and Python's global generators too."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with seeded(seed):
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)

@@ -1,6 +1,6 @@
-"""The 11 augmentation parameters: names, units and order, their records and statistics.
+"""What augmentation parameters are: names and units, records and statistics.
 
-Source: STAR (arXiv 2510.27222), whose released program records these numbers for every view.
+Source: STAR (arXiv 2510.27222), whose released program records the 11 numbers of ``Parameter``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from star_head._checks import check_count, describe, meant
 from star_head._image_sizes import resolve_sizes
 from star_head._parts import not_a_tensor
-from star_head._seeds import seeded
+from star_head._seeds import all_seeded
 
 
 class Parameter(IntEnum):
@@ -55,6 +55,33 @@ class Parameter(IntEnum):
     def label(self) -> str:
         """The name as a reader would write it, such as ``"crop top"``."""
         return self.name.lower().replace("_", " ")
+
+
+class ParameterSpec(NamedTuple):
+    """A number that tells what was done to a view, of any transform.
+
+    ``star_head.adapters.torchvision`` has a list of these for each transform that it wraps;
+    :class:`Parameter` is the list of the paper's own.
+
+    Attributes:
+        name: As a reader would write it, such as ``"crop top"``.
+        unit: Such as ``"pixels"``.
+        neutral: Its value where the operation was not applied, which changes nothing: a number,
+            or the source image's height or width.
+
+    Example:
+        >>> ParameterSpec("rotation", "degrees", 0.0).label
+        'rotation'
+    """
+
+    name: str
+    unit: str
+    neutral: float | Literal["image height", "image width"]
+
+    @property
+    def label(self) -> str:
+        """The name, as :class:`Parameter` has it."""
+        return self.name
 
 
 class ColorOperation(IntEnum):
@@ -118,7 +145,7 @@ class STARViews(NamedTuple):
         original: The image resized, centre-cropped and normalised, (3, S, S) or (B, 3, S, S).
         views: The augmented views, each of the same shape unless a transform makes smaller ones.
         params: The raw, unstandardised parameters of each view, or of the first ones, which were
-            recorded; (11,) or (B, 11).
+            recorded; (P,) or (B, P), where the paper's P is 11.
     """
 
     original: Tensor
@@ -188,10 +215,18 @@ STATISTICS = {
 }
 
 
+class Record(Protocol):
+    """What was done to make one view, such as an :class:`AugmentationRecord`."""
+
+    def vector(self) -> Tensor:
+        """The parameters, (P,)."""
+        ...
+
+
 class RecordSampler(Protocol):
     """Whatever draws records for an image of a given size: a view transform, for one."""
 
-    def sample(self, image: tuple[int, int], /) -> AugmentationRecord:
+    def sample(self, image: tuple[int, int], /) -> Record:
         """Draw a record for an image of this (height, width)."""
         ...
 
@@ -204,13 +239,14 @@ def estimate_statistics(
 ) -> Statistics:
     """Estimate the parameters' mean and standard deviation by drawing records only.
 
-    No image is decoded where sizes, a folder or a data set of files are given, and the state of
-    torch's generator is left as it was. A parameter that never varies gets a standard deviation of
-    1, so that it standardises to 0.
+    No image is decoded where sizes, a folder or a data set of files are given, and the states of
+    torch's, NumPy's and Python's generators are left as they were. A parameter that never varies
+    gets a standard deviation of 1, so that it standardises to 0.
 
     Args:
-        transform: What draws the records, such as ``star_head.adapters.lightly.STARTransform``; of
-            one that records several views by transforms of their own, all of these in turn.
+        transform: What draws the records, such as ``star_head.adapters.lightly.STARTransform`` or
+            ``star_head.adapters.torchvision.RecordedTransform``; of one that records several views
+            by transforms of their own, all of these in turn.
         image_sizes: (height, width) of the data set's images in pixels, or of a sample of them, in
             a sequence, an array or an iterator; one pair where all have one size. Or the data
             set, a loader of it or a folder of images, whose sizes the transform reads, as
@@ -238,7 +274,7 @@ def estimate_statistics(
     samplers = _samplers(transform)
     sizes = resolve_sizes(image_sizes, getattr(samplers[0], "image_sizes", None))
     check_count("num_samples", num_samples, 2)
-    with seeded(seed):
+    with all_seeded(seed):
         vectors = torch.stack(
             [
                 samplers[i % len(samplers)].sample(sizes[i * len(sizes) // num_samples]).vector()

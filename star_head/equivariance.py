@@ -50,6 +50,14 @@ def resolve_statistics(statistics: StatisticsLike, parameter_dim: int) -> tuple[
     return mean, std
 
 
+def _statistics_width(statistics: StatisticsLike | None) -> int:
+    """Number P of parameters of a (mean, std) pair; the paper's where that says nothing."""
+    if isinstance(statistics, tuple | list) and len(statistics) == 2:
+        mean = torch.as_tensor(statistics[0])
+        return len(mean) if mean.ndim == 1 and len(mean) else len(Parameter)
+    return len(Parameter)
+
+
 class EquivariantPredictor(nn.Module):
     """Shifts an original's embedding to where its augmented view's should be.
 
@@ -58,7 +66,8 @@ class EquivariantPredictor(nn.Module):
 
     Args:
         embedding_dim: Width d of the embeddings.
-        parameter_dim: Number P of augmentation parameters.
+        parameter_dim: Number P of augmentation parameters; unless given, that of the statistics,
+            or 11 without any.
         statistics: ``"stl10"``, ``"imagenet100"`` or a (mean, std) pair. They are buffers, so a
             state_dict brings them too; without any, ``forward`` raises.
         norm_layer: Norm class of phi's hidden layers; ``None`` for no norm.
@@ -85,7 +94,7 @@ class EquivariantPredictor(nn.Module):
     def __init__(
         self,
         embedding_dim: int,
-        parameter_dim: int = len(Parameter),
+        parameter_dim: int | None = None,
         statistics: StatisticsLike | None = None,
         *,
         norm_layer: NormLayer | None = nn.BatchNorm1d,
@@ -95,6 +104,8 @@ class EquivariantPredictor(nn.Module):
     ) -> None:
         super().__init__()
         check_count("embedding_dim", embedding_dim)
+        if parameter_dim is None:
+            parameter_dim = _statistics_width(statistics)
         check_count("parameter_dim", parameter_dim)
         self.embedding_dim = embedding_dim
         self.parameter_dim = parameter_dim

@@ -55,6 +55,8 @@ class STARProjectionHead(nn.Module):
         statistics: Of the augmentation parameters, which :meth:`predict` standardises:
             ``"stl10"``, ``"imagenet100"`` or a (mean, std) pair, for example of
             ``estimate_statistics``.
+        parameter_dim: Number P of augmentation parameters; unless given, that of the statistics,
+            or the paper's 11 without any.
         norm_layer: Norm class, called with the number of channels; ``None`` for no norm.
         act_layer: Activation class.
         device: Of the parameters.
@@ -84,6 +86,7 @@ class STARProjectionHead(nn.Module):
         num_layers: int = 3,
         routing: Routing = "mmoe",
         statistics: StatisticsLike | None = None,
+        parameter_dim: int | None = None,
         norm_layer: NormLayer | None = nn.BatchNorm1d,
         act_layer: ActLayer = ReLU,
         device: torch.device | str | None = None,
@@ -126,7 +129,8 @@ class STARProjectionHead(nn.Module):
         if routing != "invariant":
             self.predictor = EquivariantPredictor(
                 output_dim,
-                statistics=statistics,
+                parameter_dim,
+                statistics,
                 norm_layer=norm_layer,
                 act_layer=act_layer,
                 device=device,
@@ -149,7 +153,7 @@ class STARProjectionHead(nn.Module):
 
         Args:
             equivariant: Equivariant embeddings of the un-augmented images, (B, d).
-            params: Raw, unstandardised parameters of each view, (B, 11).
+            params: Raw, unstandardised parameters of each view, (B, P).
 
         Returns:
             The predicted embeddings, (B, d).

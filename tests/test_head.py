@@ -207,10 +207,16 @@ def test_reset_parameters_keeps_statistics(norm: type[nn.Module] | None) -> None
         ({"statistics": "cifar"}, ValueError, "statistics: unknown name 'cifar'.*imagenet100"),
         ({"statistics": 3}, TypeError, "statistics: .*got 3"),
         (
-            {"statistics": ([0.0] * 10, [1.0] * 10)},
+            {"statistics": ([0.0] * 10, [1.0] * 10), "parameter_dim": 11},
             ValueError,
             r"statistics: .*\(11,\), got \(10,\)",
         ),
+        (
+            {"statistics": ([0.0] * 10, [1.0] * 11)},
+            ValueError,
+            r"statistics: expected a std of shape \(10,\), got \(11,\)",
+        ),
+        ({"parameter_dim": 0}, ValueError, "parameter_dim: expected at least 1, got 0"),
         (
             {"statistics": ([0.0] * 11, [0.0] * 11)},
             ValueError,
@@ -243,6 +249,21 @@ def test_bad_prediction_input() -> None:
         head.predict(e0[:1], torch.rand(1, 11))
     with pytest.raises(ValueError, match="routing: 'invariant' has no equivariant task"):
         make("invariant").predict(e0, torch.rand(6, 11))
+
+
+@pytest.mark.parametrize("width", [1, 4, 14])
+def test_a_head_of_any_number_of_parameters(width: int) -> None:
+    """The statistics say how many; without any, the caller."""
+    statistics = torch.rand(width), torch.rand(width) + 1
+    head = STARProjectionHead(7, 9, 4, num_experts=2, statistics=statistics)
+    given = STARProjectionHead(7, 9, 4, num_experts=2, parameter_dim=width)
+    given.load_state_dict(head.state_dict())
+    z, params = torch.randn(6, 4), torch.rand(6, width)
+    assert head.predict(z, params).shape == (6, 4)
+    torch.testing.assert_close(given.predict(z, params), head.predict(z, params))
+    with pytest.raises(ValueError, match=rf"params: expected shape \(B, {width}\)"):
+        head.predict(z, torch.rand(6, width + 1))
+    assert STARProjectionHead(7, 9, 4, num_experts=2).predictor.parameter_dim == 11
 
 
 def test_given_statistics_standardise() -> None:
