@@ -13,6 +13,8 @@ import torch
 
 import star_head
 import star_head.adapters
+from benchmarks.page_blocks import fill
+from docs import known_operations
 from star_head import metrics
 
 ROOT = Path(__file__).parent.parent
@@ -59,3 +61,13 @@ def test_reference_names_all_that_is_public() -> None:
     )
     adapters = {f"star_head.adapters.{file.stem}" for file in ROOT.glob("adapters/[a-z]*.py")}
     assert adapters == set(re.findall(r"automodule:: (star_head\.adapters\.\S+)", pages))
+
+
+def test_the_table_of_known_operations_is_the_codes() -> None:
+    page = known_operations.PAGE.read_text()
+    filled = page
+    for name, lines in known_operations.blocks().items():
+        filled = fill(filled, name, "\n".join(lines))
+    assert filled == page
+    rows = [line for line in page.splitlines() if line.startswith("| `Random")]
+    assert len(rows) == 20

@@ -43,7 +43,7 @@ from star_head.checkpoint import load_official_checkpoint
 assert sys.prefix in __file__, __file__
 for name in ("lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "scipy"):
     assert importlib.util.find_spec(name) is None, name
-for name in ("lightly", "device", "timm", "lightning"):
+for name in ("lightly", "device", "timm", "torchvision", "lightning"):
     try:
         importlib.import_module(f"star_head.adapters.{name}")
     except ImportError as error:
