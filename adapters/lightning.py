@@ -6,26 +6,26 @@ Source: STAR (arXiv 2510.27222) for the recipe.
 import math
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from star_head._checks import check_count, check_not_negative
-from star_head._gather import gather, rank, world_size
-from star_head.losses import STARLossTerms
-from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
+from star_head._devices import to_device
+from star_head._gather import rank, world_size
 from star_head.model import STAR, STAROutput
 
-from ._batches import labelled_images, views_in
+from ._batches import images_in, views_in
+from ._finite import FiniteLosses, check_finite_weights
+from ._monitor import Monitor, head_measures
+from ._run_state import all_random_states, check_readable, check_same_model, set_random_state
 
 try:
-    from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+    from lightning.pytorch import LightningModule
     from lightning_utilities.core.apply_func import apply_to_collection
+
+    from ._schedule import accumulation, cosine, take_own_rates
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.lightning needs Lightning: pip install "star-head[lightning]"'
@@ -43,7 +43,8 @@ class STARModule(LightningModule):
     Training batches are :class:`star_head.STARViews`, alone or with labels and the like in a tuple
     or dictionary, as a data set with ``STARTransform`` gives them. Validation takes two loaders of
     (images, labels), images without augmentation, or of dictionaries of both: the bank, then the
-    queries, each of which is given the label of its nearest neighbour in the bank.
+    queries, each of which is given the label of its nearest neighbour in the bank. Labels are a
+    class for each image, integers from 0; without any, there is no accuracy.
 
     Logs ``train_loss``, its parts, ``learning_rate`` and ``images_per_second`` every
     ``Trainer(log_every_n_steps=...)``; every ``monitor_every_n_steps`` the ``usage`` of each
@@ -117,13 +118,11 @@ class STARModule(LightningModule):
             self.star.backbone.to(memory_format=torch.channels_last)
         if compile:
             self.star.compile()
-        self._losses = _FiniteLosses()
+        self._losses = FiniteLosses()
+        self._monitor = Monitor()
         self._random_states: list[dict[str, Tensor]] = []
         self._timer = 0, 0.0
         self._compared_with_batches = False
-        self._bank: list[tuple[Tensor, Tensor]] = []
-        self._queries: list[tuple[Tensor, Tensor]] = []
-        self._embeddings: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """The backbone's features of (B, 3, S, S) images: (B, D)."""
@@ -137,33 +136,19 @@ class STARModule(LightningModule):
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 1:
             raise ValueError(f"max_epochs: the cosine needs its length, got Trainer({epochs=})")
-        accumulated = _accumulation(self.trainer)
+        accumulated = accumulation(self.trainer)
         total_batch = self.batch_size * accumulated(0)
         optimizer = torch.optim.SGD(
             self._parameter_groups(),
             lr=self.learning_rate * total_batch / 256,
             momentum=self.momentum,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda epoch: (
-                (1 + math.cos(math.pi * epoch / epochs)) / 2 * accumulated(epoch) / accumulated(0)
-            ),
-        )
+        schedule = cosine(optimizer, epochs, accumulated)
         return [optimizer], [{"scheduler": schedule, "interval": "epoch"}]
 
     def on_train_start(self) -> None:
         """Take the rate from this run's cosine: a checkpoint's may be of another length."""
-        for config in self.trainer.lr_scheduler_configs:
-            schedule = config.scheduler
-            if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
-                for group, base, factor in zip(
-                    schedule.optimizer.param_groups,
-                    schedule.base_lrs,
-                    schedule.lr_lambdas,
-                    strict=True,
-                ):
-                    group["lr"] = base * factor(schedule.last_epoch)
+        take_own_rates(self.trainer)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         decayed: list[nn.Parameter] = []
@@ -179,10 +164,8 @@ class STARModule(LightningModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Move all tensors of a batch without waiting for them."""
-        return apply_to_collection(
-            batch, dtype=_Movable, function=lambda data: data.to(device, non_blocking=True)
-        )
+        """Move all tensors of a batch, to a CUDA device without waiting for them."""
+        return apply_to_collection(batch, dtype=_Movable, function=to_device, device=device)
 
     def on_train_epoch_start(self) -> None:
         """Start the clock: validation between epochs does not count."""
@@ -231,18 +214,7 @@ class STARModule(LightningModule):
         z = output.embeddings[0]
         if z.equivariant is None:
             return
-        weights = self.star.head.routing_weights(output.features[0]).float()
-        metrics = {
-            f"usage/{task}_{expert:02d}": share
-            for task, shares in zip(
-                ("invariant", "equivariant"), expert_usage(weights).tolist(), strict=True
-            )
-            for expert, share in enumerate(shares)
-        }
-        metrics["routing_divergence"] = routing_divergence(weights).item()
-        correlation = _mean_correlation(gather(z.invariant), gather(z.equivariant))
-        if correlation is not None:
-            metrics["batch_canonical_correlation"] = correlation
+        metrics = head_measures(self.star.head.routing_weights(output.features[0]), z)
         # Not by self.log, which would repeat them at every step that it logs.
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
@@ -259,21 +231,16 @@ class STARModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
-        self._bank, self._queries, self._embeddings = [], [], []
+        self._monitor.clear()
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep what the network makes of a batch of the bank (loader 0) or of the queries (1)."""
-        images, labels = labelled_images(batch)
+        images, labels = images_in(batch)
         features = self(images)
-        # In bfloat16, the cosines of near neighbours would tie.
-        kept = features.float(), labels
         if dataloader_idx == 1:
-            self._queries.append(kept)
-            return
-        self._bank.append(kept)
-        z = self.star.head(features)
-        if z.equivariant is not None:
-            self._embeddings.append((z.invariant, z.equivariant))
+            self._monitor.add_queries(features, labels)
+        else:
+            self._monitor.add_bank(features, labels, self.star.head(features))
 
     def on_validation_epoch_end(self) -> None:
         """Log 1-nearest-neighbour accuracy, and the redundancy of the bank's two embeddings.
@@ -283,8 +250,8 @@ class STARModule(LightningModule):
         """
         trainer = self.trainer
         complete = not trainer.sanity_checking or trainer.num_sanity_val_steps == math.inf
-        if complete and self._bank and self._queries:
-            metrics = self._evaluate()
+        if complete:
+            metrics = self._monitor.measures()
             if trainer.sanity_checking:  # when self.log is deaf
                 for logger in self.loggers:
                     logger.log_metrics({k: v.item() for k, v in metrics.items()}, step=0)
@@ -292,33 +259,12 @@ class STARModule(LightningModule):
                 self.log_dict(metrics, prog_bar=True, sync_dist=True)
         self.on_validation_epoch_start()
 
-    def _evaluate(self) -> dict[str, Tensor]:
-        accuracy = _nearest_neighbour_accuracy(
-            *self._whole(self._bank), *self._whole(self._queries)
-        )
-        metrics = {"knn_accuracy": accuracy}
-        if self._embeddings:
-            correlation = _mean_correlation(*self._whole(self._embeddings))
-            if correlation is not None:
-                metrics["mean_canonical_correlation"] = torch.tensor(
-                    correlation, device=accuracy.device
-                )
-        return metrics
-
-    def _whole(self, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Join batches and processes."""
-        first, second = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return gather(first), gather(second)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random state and the backbone's description; refuse what is not finite."""
         self._losses.check()
-        bad = [name for name, t in checkpoint["state_dict"].items() if not t.isfinite().all()]
-        if bad:
-            raise FloatingPointError(
-                f"weights are not finite after step {self.global_step}, first {bad[0]}; {_ADVICE}"
-            )
-        checkpoint["random_states"] = _all_random_states()
+        check_finite_weights(checkpoint["state_dict"], self.global_step)
+        check_readable(checkpoint["state_dict"])
+        checkpoint["random_states"] = all_random_states()
         if hasattr(self.star.backbone, "pretrained_cfg"):
             from .timm import describe_backbone
 
@@ -326,17 +272,7 @@ class STARModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's weights; keep the random state for when training starts."""
-        saved, own = checkpoint["state_dict"], self.state_dict()
-        differences = [
-            f"{name} is {_shape(saved, name)} in the checkpoint and {_shape(own, name)} here"
-            for name in sorted(saved.keys() | own.keys())
-            if _shape(saved, name) != _shape(own, name)
-        ]
-        if differences:
-            raise ValueError(
-                f"checkpoint: its model is not this one; {len(differences)} tensors differ: "
-                f"{'; '.join(differences[:3])}{' ...' * (len(differences) > 3)}"
-            )
+        check_same_model(checkpoint["state_dict"], self.state_dict())
         self._random_states = checkpoint.get("random_states", [])
 
     def on_fit_start(self) -> None:
@@ -345,101 +281,10 @@ class STARModule(LightningModule):
         Before any loader is made, since loaders draw their seeds.
         """
         self._compared_with_batches = False
+        check_readable(self.state_dict())
         if len(self._random_states) > rank():
-            _set_random_state(self._random_states[rank()])
+            set_random_state(self._random_states[rank()])
         self._random_states = []
-
-
-_ADVICE = (
-    "what helps: a lower learning rate, Trainer(gradient_clip_val=1.0), precision 'bf16-mixed' "
-    "or '32-true' in place of '16-mixed', a higher temperature; what was saved before is whole"
-)
-
-
-class _FiniteLosses:
-    """Raises at a loss that is not finite, without making a GPU wait for the check.
-
-    On a GPU a step's losses are looked at when the next step begins, by when they are there.
-    """
-
-    def __init__(self) -> None:
-        self._pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None
-
-    def add(self, step: int, terms: STARLossTerms) -> None:
-        self.check()
-        parts = torch.stack([t.detach().float() for t in terms[1:] if t is not None])
-        event = None
-        if parts.is_cuda:
-            parts = torch.empty_like(parts, device="cpu", pin_memory=True).copy_(
-                parts, non_blocking=True
-            )
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        self._pending = step, parts, event
-        if event is None:
-            self.check()
-
-    def check(self) -> None:
-        if self._pending is None:
-            return
-        (step, parts, event), self._pending = self._pending, None
-        if event is not None:
-            event.synchronize()
-        if not parts.isfinite().all():
-            named = zip(("invariant", "equivariant"), parts.tolist(), strict=False)
-            raise FloatingPointError(
-                f"the loss is not finite at step {step}: "
-                f"{', '.join(f'{name} part {value}' for name, value in named)}; {_ADVICE}"
-            )
-
-
-def _accumulation(trainer: Trainer) -> Callable[[int], int]:
-    """How many batches make a step, by the epoch."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientAccumulationScheduler):
-            return callback.get_accumulate_grad_batches
-    count = trainer.accumulate_grad_batches
-    return lambda epoch: count
-
-
-def _nearest_neighbour_accuracy(
-    bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
-) -> Tensor:
-    """Share of queries (m, D) whose nearest of the bank (n, D), by cosine, has their label."""
-    bank = F.normalize(bank)
-    parts = torch.split(F.normalize(queries), 1024)
-    nearest = [(part @ bank.T).argmax(dim=1) for part in parts]
-    return (bank_labels[torch.cat(nearest)] == labels).float().mean()
-
-
-def _mean_correlation(z1: Tensor, z2: Tensor) -> float | None:
-    """The mean canonical correlation; None of too few samples or of a collapsed embedding."""
-    try:
-        return mean_canonical_correlation(z1.float(), z2.float()).item()
-    except ValueError:  # no reason to stop a run that trains
-        return None
-
-
-def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:
-    return tuple(state[name].shape) if name in state else "absent"
-
-
-def _all_random_states() -> list[dict[str, Tensor]]:
-    """The random state of every process, in order of rank."""
-    own = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        own["cuda"] = torch.cuda.get_rng_state()
-    if world_size() == 1:
-        return [own]
-    states: list[dict[str, Tensor]] = [{} for _ in range(world_size())]
-    dist.all_gather_object(states, own)
-    return states
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 @runtime_checkable

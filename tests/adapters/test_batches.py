@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lightly.transforms import SimCLRTransform
 from lightning.pytorch import Trainer
 from PIL import Image
@@ -68,7 +69,12 @@ def test_collate_of_what_is_not_recorded(sample: Any, came: str) -> None:
         collate([sample(), sample()])
 
 
-def fit(form: Callable[[STARViews], Any], validation: Any = None, batch_size: int = 4) -> None:
+def fit(
+    form: Callable[[STARViews], Any],
+    validation: Any = None,
+    batch_size: int = 4,
+    labelled: bool = True,
+) -> None:
     """Train a step on samples of a form, and validate on others."""
     torch.manual_seed(0)
     star = STAR(nn.Flatten(), STARProjectionHead(768, 8, 4, num_experts=2, statistics="stl10"))
@@ -90,8 +96,10 @@ def fit(form: Callable[[STARViews], Any], validation: Any = None, batch_size: in
     module = STARModule(star, batch_size=batch_size)
     trainer.fit(module, DataLoader(samples, batch_size=4), loaders)
     assert module.global_step == 1
-    if validation is not None:
+    if validation is not None and labelled:
         assert trainer.callback_metrics["knn_accuracy"] == 1
+    else:
+        assert "knn_accuracy" not in trainer.callback_metrics
 
 
 @pytest.mark.parametrize(
@@ -146,18 +154,63 @@ def test_validation_batches_in_any_form(validation: Callable[..., Any]) -> None:
     [
         lambda image, label: image,
         lambda image, label: (image,),
-        lambda image, label: (label, image),
-        lambda image, label: (image, image),
-        lambda image, label: (image, float(label)),
-        lambda image, label: (image, "cat"),
         lambda image, label: {"image": image, "index": label},
+    ],
+)
+def test_validation_batches_without_labels_have_no_accuracy(validation: Callable[..., Any]) -> None:
+    fit(lambda views: views, validation, labelled=False)
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [
+        lambda image, label: image[0],
+        lambda image, label: (label, image),
         lambda image, label: {"image": image, "view": image, "label": label},
         lambda image, label: STARViews(image, (image, image), (image, image)),
     ],
 )
 def test_validation_batches_that_cannot_be_told(validation: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match=r"batch: expected images \(B, 3, S, S\) .*labels \(B,\)"):
+    with pytest.raises(TypeError, match=r"batch: expected images \(B, 3, S, S\) .* labels \(B,\)"):
         fit(lambda views: views, validation)
+
+
+@pytest.mark.parametrize(
+    ("label", "error", "came"),
+    [
+        (lambda i: F.one_hot(torch.tensor(i), 4), ValueError, r"int64 of shape \(4, 4\).*argmax"),
+        (
+            lambda i: F.one_hot(torch.tensor(i), 4).float(),
+            ValueError,
+            r"float32 .*\(4, 4\).*argmax",
+        ),
+        (lambda i: torch.rand(4).softmax(0), ValueError, r"float32 of shape \(4, 4\)"),
+        (lambda i: torch.tensor([i]), ValueError, r"int64 of shape \(4, 1\); labels.squeeze\(1\)"),
+        (lambda i: torch.rand(3, 16, 16), ValueError, r"float32 of shape \(4, 3, 16, 16\)"),
+        (lambda i: torch.tensor(i > 1), TypeError, r"bool of shape \(4,\); labels.long"),
+        (lambda i: float(i), TypeError, r"float64 of shape \(4,\); labels.long"),
+        (lambda i: torch.tensor(i + 0j), TypeError, "complex64"),
+        (lambda i: i - 1, ValueError, r"-1 among torch.int64 of shape \(4,\)"),
+        (lambda i: "cat", TypeError, r"a (list|tuple) of 4 \(str"),
+        (lambda i: {"class": i, "box": 3}, TypeError, "a dict of class: a tensor"),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_labels_that_are_no_class_of_each_image(
+    label: Callable[[int], Any], error: type[Exception], came: str, named: bool
+) -> None:
+    message = rf"labels: expected a class for each image, integers from 0 .*\(4,\), got .*{came}"
+
+    def validation(image: torch.Tensor, i: int) -> Any:
+        return {"image": image, "label": label(i)} if named else (image, label(i))
+
+    with pytest.raises(error, match=message):
+        fit(lambda views: views, validation)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_labels_of_any_integer_dtype(dtype: torch.dtype) -> None:
+    fit(lambda views: views, lambda image, i: (image, torch.tensor(i, dtype=dtype)))
 
 
 def test_batches_of_another_size_than_the_modules_are_said_once() -> None:

@@ -163,14 +163,26 @@ def test_monitoring_changes_nothing(tmp_path: Path) -> None:
         assert torch.equal(tensor, modules[1].state_dict()[name]), name
 
 
-@pytest.mark.parametrize("routing", ["invariant", "shared", "separate"])
-def test_other_routings_train(tmp_path: Path, routing: Routing) -> None:
+@pytest.mark.parametrize(
+    ("routing", "divergence", "usage"),
+    [("invariant", None, None), ("shared", 0.5, [0.5, 0, 0.5]), ("separate", 1.0, [1, 0])],
+)
+def test_other_routings_train(
+    tmp_path: Path, routing: Routing, divergence: float | None, usage: list[float] | None
+) -> None:
     module = STARModule(make_star(routing), batch_size=BATCH, monitor_every_n_steps=1)
     before = copy.deepcopy(module.state_dict())
-    make_trainer(tmp_path, 1, logger=CSVLogger(tmp_path)).fit(
+    make_trainer(tmp_path, 1, logger=CSVLogger(tmp_path, "csv")).fit(
         module, train_loader(), eval_loaders()
     )
     assert any(not torch.equal(t, before[n]) for n, t in module.state_dict().items())
+    with open(tmp_path / "csv/version_0/metrics.csv") as file:
+        logged = [row for row in csv.DictReader(file) if row.get("routing_divergence")]
+    assert bool(logged) == (divergence is not None)
+    for row in logged:  # shares, though the rows of "shared" sum to 2
+        assert float(row["routing_divergence"]) == pytest.approx(divergence)
+        found = [float(row[f"usage/invariant_{k:02d}"]) for k in range(len(usage))]
+        assert found == pytest.approx(usage)
 
 
 def test_weight_decay_groups() -> None:
@@ -284,6 +296,71 @@ def test_checkpoint_says_how_the_backbone_was_built(tmp_path: Path) -> None:
     }
     again = create_backbone(**checkpoint["backbone"])
     again.load_state_dict(backbone.state_dict())
+
+
+class Counting(nn.Sequential):
+    """A backbone that adds something to its state that is no weight."""
+
+    def __init__(self, extra: object) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, WIDTH))
+        self.extra = extra
+
+    def get_extra_state(self) -> object:
+        return self.extra
+
+    def set_extra_state(self, state: object) -> None:
+        self.extra = state
+
+
+class Own:
+    """What is of no plain type."""
+
+
+def with_extra_state(extra: object) -> STARModule:
+    star = make_star()
+    star.backbone = Counting(extra)
+    return STARModule(star, batch_size=BATCH)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"calls": 3, "name": "cat", "best": math.inf},
+        None,
+        17,
+        [torch.tensor([1.0, math.nan])],
+        torch.tensor([math.inf]),
+        torch.arange(5),
+    ],
+)
+def test_a_backbones_extra_state_is_saved_and_loaded(tmp_path: Path, extra: object) -> None:
+    path = save(tmp_path, with_extra_state(extra))
+    # As long as it likes: what is not a weight has no shape to fit.
+    again = with_extra_state(torch.zeros(2, 2))
+    make_trainer(tmp_path, 2).fit(again, train_loader(), ckpt_path=path, weights_only=True)
+    assert repr(again.star.backbone.extra) == repr(extra)
+
+
+def test_extra_state_that_no_checkpoint_could_give_back_is_refused_at_the_start(
+    tmp_path: Path,
+) -> None:
+    module = with_extra_state({"calls": Own()})
+    message = "star.backbone._extra_state: a checkpoint holds .*gives a dict.*weights_only=True"
+    with pytest.raises(TypeError, match=message):
+        make_trainer(tmp_path, 1).fit(module, train_loader())
+    assert module.global_step == 0
+
+
+def test_a_checkpoint_without_the_extra_state_is_another_models(tmp_path: Path) -> None:
+    star = make_star()
+    star.backbone = nn.Sequential(*with_extra_state(3).star.backbone)
+    path = save(tmp_path, STARModule(star, batch_size=BATCH))
+    with pytest.raises(
+        ValueError, match="_extra_state is absent in the checkpoint and of type int here"
+    ):
+        make_trainer(tmp_path).fit(
+            with_extra_state(3), train_loader(), ckpt_path=path, weights_only=True
+        )
 
 
 class Diverging(nn.Module):
@@ -401,24 +478,32 @@ def test_longer_training_follows_the_longer_cosine(tmp_path: Path) -> None:
     assert rates.seen == pytest.approx([0.03 * (1 + math.cos(math.pi * e / 4)) / 2 for e in (2, 3)])
 
 
-def test_moves_batches_without_blocking() -> None:
+@pytest.mark.parametrize(
+    ("device", "blocking"),
+    [("cuda", False), ("cuda:1", False), ("cpu", True), ("mps", True), ("xpu", True)],
+)
+def test_only_a_cuda_device_is_not_waited_for(device: str, blocking: bool) -> None:
     seen = {}
 
     class Watched(Tensor):
-        def to(self, *args: object, **kwargs: object) -> Tensor:
-            seen.update(kwargs)
+        def to(self, device: torch.device, **kwargs: object) -> Tensor:
+            seen[str(device)] = kwargs
             return self.as_subclass(Tensor)
 
     module = STARModule(make_star())
     views, label = Views()[0]
-    watched = STARViews(views.original.as_subclass(Watched), views.views, list(views.params))
+    original, *others = (
+        t.as_subclass(Watched) for t in (views.original, *views.views, *views.params)
+    )
+    watched = STARViews(original, others[:2], others[2:])
     moved, labels = module.transfer_batch_to_device(
-        [watched, torch.tensor([label])], torch.device("cpu"), 0
+        [watched, torch.tensor([label]).as_subclass(Watched)], torch.device(device), 0
     )
     assert isinstance(moved, STARViews)
     assert torch.equal(moved.views[1], views.views[1])
     assert labels.item() == label
-    assert seen["non_blocking"] is True
+    assert device in seen
+    assert all(options == {"non_blocking": not blocking} for options in seen.values())
 
 
 @pytest.mark.slow
