@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from star_head._checks import check_number, describe
+from star_head._checks import check_count, check_number, describe
 from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews, check_views
 from star_head.head import STAREmbeddings, STARProjectionHead
 
@@ -358,6 +358,28 @@ class STARMultiViewTransform:
         views, params = zip(*made, strict=True)
         others = tuple(transform(image) for transform in self.others)
         return STARViews(self.recorded[0].original(image), (*views, *others), params)
+
+
+def expert_width(hidden_dim: int, num_experts: int = 16) -> int:
+    """Hidden width of each of N experts that stand where one head of hidden width H stood: H / √N.
+
+    Rounded up to a multiple of 8. The matrices between hidden layers then have H² parameters, all
+    experts together, as the one head's has; the first and the last layer have √N times as many.
+    docs/methods.md says what that costs, and what copies of the head would.
+
+    Args:
+        hidden_dim: H, of the method's own head.
+        num_experts: N; 1 gives H itself.
+
+    Example:
+        >>> expert_width(2048), expert_width(512, num_experts=8), expert_width(512, num_experts=1)
+        (512, 184, 512)
+    """
+    check_count("hidden_dim", hidden_dim)
+    check_count("num_experts", num_experts)
+    if num_experts == 1:
+        return hidden_dim
+    return min(hidden_dim, 8 * math.ceil(hidden_dim / math.sqrt(num_experts) / 8))
 
 
 def equivariant_loss(

@@ -44,7 +44,9 @@ class STARProjectionHead(nn.Module):
 
     Args:
         input_dim: Width D of the backbone's features.
-        hidden_dim: Width H of the experts' hidden layers; the paper's is D.
+        hidden_dim: Width H of the experts' hidden layers; the paper's is D. In a head that is wider
+            than the backbone's features, ``star_head.adapters.lightly.expert_width`` keeps 16
+            experts in proportion.
         output_dim: Width d of the embeddings.
         num_experts: Number of experts; 16 unless given with ``routing="mmoe"``, and set by the
             routing otherwise.
@@ -179,5 +181,6 @@ class STARProjectionHead(nn.Module):
         return self.experts.routing_weights(features)
 
     def extra_repr(self) -> str:
-        """The routing, for printing."""
-        return f"routing={self.routing!r}"
+        """The routing and the number of parameters, for printing."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return f"routing={self.routing!r}, parameters={count:,}"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from star_head._checks import check_matrix, describe
 from star_head._gather import rank, world_size
@@ -50,6 +51,8 @@ class STAR(nn.Module):
         loss: The loss; unless given STAR's, which gathers from all processes. One that compares
             within each process alone is warned of once, where there are several.
 
+    A warning tells of a head that has many times the backbone's parameters.
+
     Raises:
         TypeError: If the head is another library's, or the loss takes two tensors only.
 
@@ -68,6 +71,7 @@ class STAR(nn.Module):
     ) -> None:
         super().__init__()
         _check_parts(backbone, head, loss)
+        _compare_sizes(backbone, head)
         self.backbone = backbone
         self.head = head
         # Gathering is the plain loss where there is one process.
@@ -169,6 +173,26 @@ class STAR(nn.Module):
         """Names that the backbone exempts from weight decay, as timm's optimisers ask for them."""
         own = getattr(self.backbone, "no_weight_decay", set)
         return {f"backbone.{name}" for name in own()}
+
+
+# The paper's heads have 0.9 (ResNet-18, 16 experts) to 2.9 times (ResNet-50, 8) as many parameters
+# as their backbones; a small one costs nothing, whatever the backbone.
+_LARGE, _SMALL = 5, 100_000
+
+
+def _compare_sizes(backbone: nn.Module, head: nn.Module) -> None:
+    """Warn of a head that is larger than its backbone by far."""
+    parts = backbone, head
+    if any(is_lazy(parameter) for part in parts for parameter in part.parameters()):
+        return
+    own, added = (sum(parameter.numel() for parameter in part.parameters()) for part in parts)
+    if added > max(_LARGE * own, _SMALL) and own:
+        warnings.warn(
+            f"head: its {added:,} parameters are {added / own:.0f} times the backbone's {own:,}; "
+            f"narrower experts (star_head.adapters.lightly.expert_width), fewer of them or a "
+            f"smaller output_dim keep it in proportion",
+            stacklevel=3,
+        )
 
 
 def _sees_one_process(loss: nn.Module) -> bool:

@@ -15,10 +15,10 @@ from star_head.examples.lightly.run_method import run_method
 class BarlowTwins(LightningModule):
     """Both tasks make a cross-correlation the identity; neither needs negatives."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, 512, 512, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 512, **star)
         self.criterion = BarlowTwinsLoss()
 
     def forward(self, x: Tensor) -> STAREmbeddings:

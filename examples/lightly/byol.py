@@ -19,10 +19,10 @@ from star_head.examples.lightly.run_method import run_method
 class BYOL(LightningModule):
     """The online network serves both tasks, the momentum network the invariant one alone."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, 512, 128, num_layers=2, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 128, num_layers=2, **star)
         self.prediction_head = BYOLPredictionHead(128, 512, 128)
         self.backbone_momentum = copy.deepcopy(self.backbone)
         self.projection_head_momentum = copy.deepcopy(self.projection_head)

@@ -15,10 +15,10 @@ from star_head.examples.lightly.run_method import run_method
 class DCL(LightningModule):
     """SimCLR without the positive pair in the denominator."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, 512, 128, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 128, **star)
         self.criterion = DCLLoss()
         self.equivariant_criterion = NTXentLoss(temperature=0.2)
 

@@ -19,11 +19,11 @@ from star_head.examples.lightly.run_method import run_method
 class DINO(LightningModule):
     """The student serves both tasks, with its large crops; the teacher the invariant one."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
         # DINO's head up to its bottleneck, before the layer of 1,024 outputs.
-        self.projection_head = STARProjectionHead(width, 512, 64, act_layer=nn.GELU, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 64, act_layer=nn.GELU, **star)
         self.last_layer = nn.utils.parametrizations.weight_norm(nn.Linear(64, 1024, bias=False))
         # As lightly's head: rows of length 1, which are not trained.
         nn.init.ones_(self.last_layer.parametrizations.weight.original0).requires_grad_(False)

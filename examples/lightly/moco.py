@@ -18,11 +18,11 @@ from star_head.examples.lightly.run_method import run_method
 class MoCo(LightningModule):
     """The online network sees the first view alone, and serves both tasks with it."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
         self.projection_head = STARProjectionHead(
-            width, 512, 128, num_layers=2, norm_layer=None, **star
+            width, hidden_dim, 128, num_layers=2, norm_layer=None, **star
         )
         self.backbone_momentum = copy.deepcopy(self.backbone)
         self.projection_head_momentum = copy.deepcopy(self.projection_head)

@@ -16,10 +16,10 @@ from star_head.examples.lightly.run_method import run_method
 class NNCLR(LightningModule):
     """The nearest neighbours are looked for among invariant embeddings."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, 512, 128, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 128, **star)
         self.projection_norm = nn.BatchNorm1d(128)  # NNCLR's heads end with it
         self.prediction_head = NNCLRPredictionHead(128, 512, 128)
         self.memory_bank = NNMemoryBankModule(size=(1024, 128))

@@ -22,6 +22,7 @@ from star_head.adapters.lightly import (
     STARMultiViewTransform,
     STARTransform,
     STARViewTransform,
+    expert_width,
 )
 from star_head.adapters.timm import create_backbone
 from star_head.evaluation.embeddings import embed, embed_views
@@ -34,6 +35,9 @@ from star_head.head import Routing
 
 # Held-out images, and views of each among which predictions look for their own.
 IMAGES, VIEWS = 200, 20
+# Of the methods' own heads; what a routing's experts share of it docs/methods.md says.
+HIDDEN_DIM = 512
+EXPERTS: dict[Routing, int] = {"mmoe": 16, "shared": 3, "separate": 2, "invariant": 1}
 
 
 def run_method(
@@ -43,8 +47,8 @@ def run_method(
     """Run a method's file as a script.
 
     Args:
-        method: Called with a backbone, its width and a head's ``statistics`` and ``routing``. What
-            it makes has them as ``backbone`` and ``projection_head``.
+        method: Called with a backbone, its width, and a head's ``hidden_dim``, ``statistics`` and
+            ``routing``. What it makes has them as ``backbone`` and ``projection_head``.
         create_transform: Called with the views' side in pixels and ``normalize``.
     """
 
@@ -53,6 +57,7 @@ def run_method(
         data_dir: Path | None = None,
         backbone: str = "resnet10t",
         routing: Routing = "mmoe",
+        hidden_dim: int | None = None,
         epochs: int = 40,
         batch_size: int = 64,
         seed: int = 0,
@@ -66,6 +71,7 @@ def run_method(
             data_dir: Where the data set's files are, or are fetched to.
             backbone: Any timm model that takes images of the data set's size.
             routing: Of the head; "invariant" is the method without STAR.
+            hidden_dim: Of an expert; unless given, 512 over the square root of their number.
             epochs: Passes over the training images.
             batch_size: Images a step.
             seed: Of weights, views and order.
@@ -83,7 +89,8 @@ def run_method(
         module = method(
             encoder,
             encoder.num_features,
-            statistics=estimate_statistics(recorded, train.image_sizes()),
+            hidden_dim=hidden_dim or expert_width(HIDDEN_DIM, EXPERTS[routing]),
+            statistics=estimate_statistics(transform, train),
             routing=routing,
         )
         loader = DataLoader(
@@ -107,6 +114,7 @@ def run_method(
         results = {
             "method": method.__name__,
             "routing": routing,
+            "head's parameters": sum(p.numel() for p in module.projection_head.parameters()),
             "dataset": dataset,
             "data_dir": None if data_dir is None else str(data_dir),
             "backbone": backbone,

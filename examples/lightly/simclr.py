@@ -13,12 +13,12 @@ from star_head.examples.lightly.run_method import run_method
 
 
 class SimCLR(LightningModule):
-    """The paper's own case; :class:`star_head.STAR` is the same in one module."""
+    """As the paper, with narrower experts; :class:`star_head.STAR` is the same in one module."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, 512, 128, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 128, **star)
         self.criterion = NTXentLoss(temperature=0.2)
 
     def forward(self, x: Tensor) -> STAREmbeddings:

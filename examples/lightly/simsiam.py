@@ -16,10 +16,10 @@ from star_head.examples.lightly.run_method import run_method
 class SimSiam(LightningModule):
     """Stops the gradient of the invariant task's targets alone."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, 512, 128, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 128, **star)
         self.projection_norm = nn.BatchNorm1d(128, affine=False)  # SimSiam's heads end with it
         self.prediction_head = SimSiamPredictionHead(128, 64, 128)
         self.criterion = NegativeCosineSimilarity()

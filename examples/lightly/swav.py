@@ -18,10 +18,10 @@ from star_head.examples.lightly.run_method import run_method
 class SwaV(LightningModule):
     """Small crops serve the invariant task alone."""
 
-    def __init__(self, backbone: nn.Module, width: int, **star: Any) -> None:
+    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, 512, 128, num_layers=2, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, 128, num_layers=2, **star)
         self.prototypes = SwaVPrototypes(128, n_prototypes=32)
         self.criterion = SwaVLoss()
         self.equivariant_criterion = NTXentLoss(temperature=0.2)
