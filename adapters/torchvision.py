@@ -16,6 +16,7 @@ try:
     from ._recorded.operation import taught
     from ._recorded.tree import Node
     from ._recorded.views import RecordedAugmentation, RecordedView, number_columns
+    from .image_sizes import image_sizes
 except ImportError as error:
     raise ImportError(
         'star_head.adapters.torchvision needs torchvision: pip install "star-head[torchvision]"'
@@ -73,6 +74,7 @@ class RecordedTransform:
 
     parameters: tuple[ParameterSpec, ...]
     recorded: tuple[RecordedView, ...]
+    image_sizes = staticmethod(image_sizes)  # how estimate_statistics reads a data set
 
     def __init__(
         self,

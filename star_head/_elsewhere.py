@@ -18,10 +18,10 @@ def where_to_find(name: str) -> str | None:
         if not is_module and name not in text:
             continue
         tree = ast.parse(text)
-        if is_module:
-            return f"{name} is {module}: import {module}{_extra(module, tree)}"
         if name in _public_names(tree, path):
             return f"{name} is in {module}: from {module} import {name}{_extra(module, tree)}"
+        if is_module:
+            return f"{name} is {module}: import {module}{_extra(module, tree)}"
     return None
 
 

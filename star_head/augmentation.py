@@ -272,7 +272,8 @@ def estimate_statistics(
         (48.0, 64.0)
     """
     samplers = _samplers(transform)
-    sizes = resolve_sizes(image_sizes, getattr(samplers[0], "image_sizes", None))
+    read = getattr(transform, "image_sizes", None) or getattr(samplers[0], "image_sizes", None)
+    sizes = resolve_sizes(image_sizes, read)
     check_count("num_samples", num_samples, 2)
     with all_seeded(seed):
         vectors = torch.stack(

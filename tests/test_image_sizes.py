@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+from torchvision import transforms
 from torchvision.datasets import FakeData, ImageFolder
 
 from star_head import AugmentationRecord, estimate_statistics
 from star_head.adapters.device import RecordingTransform
 from star_head.adapters.image_sizes import image_sizes
 from star_head.adapters.lightly import STARMultiViewTransform, STARTransform, STARViewTransform
+from star_head.adapters.torchvision import RecordedTransform
 
 
 class Whole:
@@ -229,6 +232,20 @@ def test_several_recorded_views_count_alike() -> None:
     assert estimate_statistics(several, data_set, 40) == estimate_statistics(
         several, image_sizes(data_set), 40
     )
+
+
+def test_any_transform_recorded_of_a_data_set() -> None:
+    crop = transforms.RandomResizedCrop(8, scale=(0.999, 1.0))
+    recorded = RecordedTransform(transforms.Compose([crop, transforms.ToTensor()]))
+    lightlys = RecordedTransform(SimCLRTransform(8))
+    for transform in (recorded, lightlys):
+        for form in FORMS.values():
+            data_set = Drawings(form, transform)
+            given = estimate_statistics(transform, image_sizes(data_set), 40)
+            assert estimate_statistics(transform, data_set, 40) == given
+    mean, _ = estimate_statistics(recorded, Drawings(FORMS["dict"], recorded), 400)
+    height = [p.name for p in recorded.parameters].index("crop height")
+    assert 60 < mean[height] < 73
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,9 @@ def test_the_papers_settings(
     assert kernel == {96: 9, 224: 23}[transform["input_size"]]
 
 
-@pytest.mark.parametrize("name", sorted({path.name for path in CONFIGS.glob("*.yaml")} - set(PAPER)))
+@pytest.mark.parametrize(
+    "name", sorted({path.name for path in CONFIGS.glob("*.yaml")} - set(PAPER))
+)
 def test_other_configs_parse(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
