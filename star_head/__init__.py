@@ -26,6 +26,7 @@ gives ``statistics`` of images of one's own. After training the backbone alone i
 Names are imported when they are first asked for, so that ``star-head --help`` waits for nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +97,11 @@ def __getattr__(name: str) -> Any:
 
         place = where_to_find(name)
         if place is not None:
-            # Of an AttributeError, `from star_head import ...` would drop the words.
-            raise ImportError(place, name=f"star_head.{name}")
+            # Of an AttributeError, `from star_head import ...` would drop the words; anything
+            # else, hasattr and tools that look through modules, knows no other.
+            if sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                raise ImportError(place, name=f"star_head.{name}")
+            raise AttributeError(place)
     raise AttributeError(f"module 'star_head' has no attribute {name!r}")
 
 
