@@ -163,7 +163,7 @@ def _batch_part(parts: Sequence[Any]) -> Any:
 
 
 def _batch(samples: Sequence[RecordedImages]) -> RecordedImages:
-    images = [sample.images for sample in samples]
+    images: list[Any] = [sample.images for sample in samples]
     batch: Any
     if len({image.shape for image in images}) == 1:
         batch = default_collate(images)

@@ -70,10 +70,14 @@ def image_sizes(source: Any, max_count: int = 1000) -> list[tuple[int, int]]:
     if not len(source):
         raise ValueError("image_sizes: expected at least one image, got an empty data set")
     sample = np.linspace(0, len(source) - 1, min(max_count, len(source))).astype(int)
-    sizes, unreadable = [], []
+    sizes: list[tuple[int, int]] = []
+    unreadable: list[str] = []
     for index in sample.tolist():
         found = _size(source, index)
-        (unreadable if isinstance(found, str) else sizes).append(found)
+        if isinstance(found, str):
+            unreadable.append(found)
+        else:
+            sizes.append(found)
     if not sizes:
         raise ValueError(f"image_sizes: none of {len(sample)} images can be read: {unreadable[0]}")
     if unreadable:

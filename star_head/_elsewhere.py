@@ -46,9 +46,8 @@ def _public_names(tree: ast.Module, path: Path) -> set[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
     if path.name == "__init__.py":
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                names |= {alias.asname or alias.name for alias in node.names}
+        imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+        names |= {alias.asname or alias.name for node in imports for alias in node.names}
     return names
 
 

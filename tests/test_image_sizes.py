@@ -138,7 +138,7 @@ def test_a_data_set_with_and_without_its_transform(form: str) -> None:
 def test_parts_and_joined_data_sets() -> None:
     drawings = Drawings(FORMS["labelled"], STARTransform(8))
     assert mean_size(Subset(drawings, [1])) == (96, 64)
-    joined = ConcatDataset([Subset(drawings, [1]), Subset(drawings, [0, 2, 1])])
+    joined: Dataset = ConcatDataset([Subset(drawings, [1]), Subset(drawings, [0, 2, 1])])
     assert mean_size(joined) == MEAN
     assert mean_size(TensorDataset(torch.zeros(5, 3, 48, 32), torch.zeros(5))) == (48, 32)
     assert mean_size(FakeData(3, (3, 48, 32), transform=STARTransform(8))) == (48, 32)

@@ -93,6 +93,7 @@ def run_method(
             statistics=estimate_statistics(transform, train),
             routing=routing,
         )
+        head: Any = module.projection_head
         loader = DataLoader(
             LightlyDataset.from_torch_dataset(train.with_transform(transform)),
             batch_size,
@@ -114,7 +115,7 @@ def run_method(
         results = {
             "method": method.__name__,
             "routing": routing,
-            "head's parameters": sum(p.numel() for p in module.projection_head.parameters()),
+            "head's parameters": sum(p.numel() for p in head.parameters()),
             "dataset": dataset,
             "data_dir": None if data_dir is None else str(data_dir),
             "backbone": backbone,
