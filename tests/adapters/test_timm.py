@@ -148,7 +148,7 @@ def test_an_export_of_one_size_opens_at_that_size(tmp_path: Path) -> None:
 
 
 def test_a_description_says_no_more_than_was_given() -> None:
-    plain = {"name": "resnet18", "small_images": False}
+    plain = {"name": "resnet18", "small_images": False, "in_chans": 3, "global_pool": "avg"}
     assert describe_backbone(create_backbone("resnet18")) == plain
     # timm's own size, but no longer its size for testing.
     given = create_backbone("resnet18", input_size=224)
@@ -507,19 +507,24 @@ def test_channels_last_weights_export(tmp_path: Path) -> None:
     assert backbone.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_export_leaves_no_trace(tmp_path: Path) -> None:
-    backbone = create_backbone("mobilenetv3_small_050")
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "coat_lite_tiny"])
+def test_export_leaves_no_trace(name: str, tmp_path: Path) -> None:
+    backbone = create_backbone(name, input_size=64)
+    next(m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d | nn.LayerNorm)).eval()
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    parameters, modes = list(backbone.parameters()), [m.training for m in backbone.modules()]
     config, generator = dict(backbone.pretrained_cfg), torch.get_rng_state()
     export_encoder(backbone, tmp_path, input_size=64)
     assert torch.equal(torch.get_rng_state(), generator)
     assert backbone.pretrained_cfg == config
-    assert backbone.training
+    assert modes == [m.training for m in backbone.modules()]
+    assert all(a is b for a, b in zip(parameters, backbone.parameters(), strict=True))
     for name, tensor in backbone.state_dict().items():
         assert torch.equal(before[name], tensor), name
     files = sorted(tmp_path.iterdir())
-    assert [file.name for file in files] == ["config.json", "model.safetensors"]
-    assert files[0].stat().st_mode == files[1].stat().st_mode
+    names = ["README.md", "config.json", "model.safetensors"]
+    assert [file.name for file in files] == names
+    assert len({file.stat().st_mode for file in files}) == 1
 
 
 @pytest.mark.parametrize("broken", ["weights", "config"])
