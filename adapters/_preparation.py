@@ -52,11 +52,13 @@ def read_preparation(transform: Any) -> Preparation:
 
 def _steps(transform: Any) -> Iterator[Any]:
     """The transforms that one is made of, in order."""
-    for inside in ("recorded", "transforms", "transform"):
-        parts = getattr(transform, inside, None)
-        if parts is not None and not isinstance(parts, Mapping | str):
-            for part in parts if hasattr(parts, "__iter__") else [parts]:
-                yield from _steps(part)
+    if hasattr(transform, "__iter__"):
+        for part in transform:
+            yield from _steps(part)
+        return
+    for inside in ("transform", "recorded", "transforms"):
+        if getattr(transform, inside, None) is not None:
+            yield from _steps(getattr(transform, inside))
             return
     yield transform
 

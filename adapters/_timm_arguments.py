@@ -86,7 +86,9 @@ def _layer_name(layer: Any) -> str | None:
         return None
     # timm's GELU is PyTorch's with an argument that it ignores.
     layer = _LAYERS["gelu"] if layer is nn.GELU else layer
-    return next((name for name, known in _LAYERS.items() if known is layer), None)
+    names = [name for name, known in _LAYERS.items() if known is layer]
+    own = layer.__name__.lower()
+    return own if own in names else next(iter(names), None)
 
 
 def _suggest(value: Any) -> str:

@@ -118,6 +118,7 @@ class STARModule(LightningModule):
             self.star.backbone.to(memory_format=torch.channels_last)
         if compile:
             self.star.compile()
+        self._backbone_is_proved = False
         self._losses = FiniteLosses()
         self._monitor = Monitor()
         self._random_states: list[dict[str, Tensor]] = []
@@ -145,6 +146,22 @@ class STARModule(LightningModule):
         )
         schedule = cosine(optimizer, epochs, accumulated)
         return [optimizer], [{"scheduler": schedule, "interval": "epoch"}]
+
+    def setup(self, stage: str) -> None:
+        """Find out before training whether a checkpoint can say how the backbone is built."""
+        if stage == "fit":
+            self._describe_backbone()
+
+    def _describe_backbone(self) -> dict[str, Any] | None:
+        backbone = self.star.backbone
+        if not hasattr(backbone, "pretrained_cfg"):
+            return None
+        from .timm import describe_backbone, prove_description
+
+        if self._backbone_is_proved:
+            return describe_backbone(backbone)
+        self._backbone_is_proved = True
+        return prove_description(backbone)
 
     def on_train_start(self) -> None:
         """Take the rate from this run's cosine: a checkpoint's may be of another length."""
@@ -265,10 +282,9 @@ class STARModule(LightningModule):
         check_finite_weights(checkpoint["state_dict"], self.global_step)
         check_readable(checkpoint["state_dict"])
         checkpoint["random_states"] = all_random_states()
-        if hasattr(self.star.backbone, "pretrained_cfg"):
-            from .timm import describe_backbone
-
-            checkpoint["backbone"] = describe_backbone(self.star.backbone)
+        description = self._describe_backbone()
+        if description is not None:
+            checkpoint["backbone"] = description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's weights; keep the random state for when training starts."""

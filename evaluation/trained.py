@@ -104,7 +104,7 @@ def _head_of_training(state: Mapping[str, Tensor], path: Path) -> STARProjection
             routing="mmoe" if learned else fixed[num_experts],
         )
         head.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
+    except Exception as error:  # whatever comes of a damaged file
         raise ValueError(
             f"checkpoints: the head in {path} is not such as examples/pretrain.py builds: {error}"
         ) from error
@@ -117,15 +117,12 @@ def _views_of_training(encoder: Encoder, path: Path) -> tuple[STARTransform, str
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
         return STARTransform(**own), f"{settings}, since the run has left no config.yaml"
-    chosen = yaml.safe_load(config.read_text())["data"]["transform"]
-    if chosen is None:
-        return STARTransform(**own), settings
-    if not chosen["class_path"].endswith("STARTransform"):
+    try:
+        arguments = _arguments_of_views(config)
+    except Exception as error:  # whatever a file can hold
         raise ValueError(
-            f"checkpoints: views are made by STARTransform, and {config} names "
-            f"{chosen['class_path']}"
-        )
-    arguments = chosen["init_args"]
+            f"checkpoints: {config} does not say how STARTransform makes views: {error}"
+        ) from error
     defaults = inspect.signature(STARTransform).parameters
     others = [
         f"{name} {value}"
@@ -133,6 +130,22 @@ def _views_of_training(encoder: Encoder, path: Path) -> tuple[STARTransform, str
         if name not in own and value != _as_yaml(defaults[name].default)
     ]
     return STARTransform(**arguments | own), ", ".join([settings, *others])
+
+
+def _arguments_of_views(config: Path) -> dict[str, Any]:
+    """STARTransform's arguments as a run's config.yaml gives them; no other is made of them."""
+    chosen = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["transform"]
+    if chosen is None:
+        return {}
+    name = chosen["class_path"]
+    if name.rpartition(".")[2] != "STARTransform":
+        raise ValueError(f"views are made by STARTransform, and it names {name}")
+    arguments = dict(chosen["init_args"])
+    unknown = arguments.keys() - inspect.signature(STARTransform).parameters.keys()
+    if unknown:
+        raise ValueError(f"{', '.join(map(str, unknown))}: no arguments of STARTransform")
+    STARTransform(**arguments)  # refuses what is out of range
+    return arguments
 
 
 def _as_yaml(value: Any) -> Any:

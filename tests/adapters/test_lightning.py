@@ -292,6 +292,8 @@ def test_checkpoint_says_how_the_backbone_was_built(tmp_path: Path) -> None:
     assert checkpoint["backbone"] == {
         "name": "resnet10t",
         "small_images": True,
+        "in_chans": 3,
+        "global_pool": "avg",
         "drop_path_rate": 0.1,
     }
     again = create_backbone(**checkpoint["backbone"])
