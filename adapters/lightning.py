@@ -11,9 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from star_head._checks import check_count, check_not_negative
+from star_head._checks import check_count, check_not_negative, describe
 from star_head._devices import to_device
 from star_head._gather import rank, world_size
+from star_head.losses import STARLoss
 from star_head.model import STAR, STAROutput
 
 from ._batches import images_in, views_in
@@ -76,6 +77,7 @@ class STARModule(LightningModule):
         monitor_every_n_steps: How often the head is looked into.
 
     Raises:
+        TypeError: If ``star`` is a backbone or a head alone.
         ValueError: If a number is out of range.
 
     Example:
@@ -102,6 +104,8 @@ class STARModule(LightningModule):
         monitor_every_n_steps: int = 200,
     ) -> None:
         super().__init__()
+        if isinstance(star, type) or not hasattr(star, "embed"):
+            raise TypeError(f"star: expected STAR(backbone, head), got {describe(star)}")
         check_count("batch_size", batch_size)
         check_count("monitor_every_n_steps", monitor_every_n_steps)
         check_not_negative("learning_rate", learning_rate)
@@ -214,7 +218,8 @@ class STARModule(LightningModule):
     def _compare_with_batches(self, size: int) -> None:
         """Warn, once a run, where batches or losses differ from what was probably meant."""
         self._compared_with_batches = True
-        self.star.warn_unless_gathering(size)
+        if isinstance(self.star.loss, STARLoss):  # which would not say so when compiled
+            self.star.loss.warn_unless_gathering(size, self.star.head.predictor is not None)
         total = size * world_size()
         if total != self.batch_size and rank() == 0:
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]

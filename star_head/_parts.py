@@ -58,6 +58,7 @@ def not_a_tensor(meant: str) -> Callable[[type[T]], type[T]]:
         methods |= {f"__{name}__": comparison(f"__{name}__") for name in _COMPARISONS}
         methods |= {"__getattr__": get_attribute, "__add__": add, "__radd__": radd}
         methods |= {"__format__": formatted, "__torch_function__": classmethod(in_torch)}
+        methods["__array_ufunc__"] = None  # or NumPy's numbers would calculate with each part
         for name, method in methods.items():
             setattr(cls, name, method)
         cls._meant = meant  # type: ignore[attr-defined]

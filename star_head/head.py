@@ -22,7 +22,10 @@ _FIXED_MIXING: dict[str, list[list[float]]] = {
 }
 
 
-@not_a_tensor("a loss on two tensors takes z1.invariant and z2.invariant, STARLoss takes z1 and z2")
+@not_a_tensor(
+    "a loss on two tensors takes z1.invariant and z2.invariant, head.predict takes z.equivariant, "
+    "STARLoss takes z1 and z2"
+)
 class STAREmbeddings(NamedTuple):
     """Embeddings of one batch for the two tasks.
 

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 from star_head._checks import check_matrix, check_not_negative, describe, meant
 from star_head._gather import gather, rank, world_size
+from star_head._loss_checks import (
+    TWO_TENSORS,
+    check_loss,
+    check_tensor,
+    warn_of_separate_processes,
+)
 from star_head._parts import not_a_tensor
 from star_head._temperature import check_temperature, describe_temperature, usable_temperature
 from star_head.experts import reset_children
@@ -222,7 +228,8 @@ class STARLoss(nn.Module):
         temperature: Of both NT-Xent losses, as :class:`NTXentLoss` takes it; a learned one is
             shared by the two.
         equivariant_weight: lambda, not negative.
-        gather_distributed: As :class:`NTXentLoss` takes it.
+        gather_distributed: As :class:`NTXentLoss` takes it. A warning tells once of losses that do
+            not gather where there are several processes.
         invariant_loss: In place of NT-Xent, any module on two (n, d) tensors.
         equivariant_loss: In place of NT-Xent, any module on two (2n, d) tensors.
 
@@ -245,8 +252,8 @@ class STARLoss(nn.Module):
         equivariant_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        _check_loss("invariant_loss", invariant_loss)
-        _check_loss("equivariant_loss", equivariant_loss)
+        check_loss("invariant_loss", invariant_loss)
+        check_loss("equivariant_loss", equivariant_loss)
         check_not_negative("equivariant_weight", equivariant_weight)
         self.equivariant_weight = equivariant_weight
         if invariant_loss is None:
@@ -258,6 +265,7 @@ class STARLoss(nn.Module):
             equivariant_loss = NTXentLoss(temperature, gather_distributed=gather_distributed)
         self.invariant_loss = invariant_loss
         self.equivariant_loss = equivariant_loss
+        self._warned = False
 
     def reset_parameters(self) -> None:
         """Set a learned temperature to what it began with, and reset losses of the user's."""
@@ -292,14 +300,16 @@ class STARLoss(nn.Module):
             if not isinstance(z, STAREmbeddings):
                 raise TypeError(
                     f"{name}: expected STAREmbeddings, as a STARProjectionHead makes them of "
-                    f"features, got {describe(z)}{meant(z) or _TWO_TENSORS}"
+                    f"features, got {describe(z)}{meant(z) or TWO_TENSORS}"
                 )
         for name, p in (("predicted1", predicted1), ("predicted2", predicted2)):
             if p is not None and not isinstance(p, Tensor):
                 raise TypeError(
                     f"{name}: expected a tensor, what head.predict gives, got {describe(p)}"
                 )
-        invariant = _tensor("invariant_loss", self.invariant_loss(z1.invariant, z2.invariant))
+        if self.training and not torch.compiler.is_compiling():
+            self.warn_unless_gathering(len(z1.invariant), z1.equivariant is not None)
+        invariant = check_tensor("invariant_loss", self.invariant_loss(z1.invariant, z2.invariant))
         equivariant = [z.equivariant for z in (z1, z2) if z.equivariant is not None]
         predicted = [p for p in (predicted1, predicted2) if p is not None]
         if len(predicted) != len(equivariant):
@@ -316,23 +326,23 @@ class STARLoss(nn.Module):
                     f"{tuple(embedding.shape)}, got {tuple(prediction.shape)}"
                 )
         loss = self.equivariant_loss(torch.cat(equivariant), torch.cat(predicted))
-        loss = _tensor("equivariant_loss", loss)
+        loss = check_tensor("equivariant_loss", loss)
         return STARLossTerms(invariant + self.equivariant_weight * loss, invariant, loss)
 
     def extra_repr(self) -> str:
         """The weight, for printing."""
         return f"equivariant_weight={self.equivariant_weight}"
 
+    def warn_unless_gathering(self, batch_size: int, equivariant: bool = True) -> None:
+        """Warn once, where there are several processes, of a loss that sees one's samples alone.
 
-_TWO_TENSORS = "; NTXentLoss and lightly's losses compare two tensors"
+        ``forward`` does so in training, unless compiled.
 
-
-def _check_loss(name: str, loss: Any) -> None:
-    if loss is not None and (isinstance(loss, type) or not callable(loss)):
-        raise TypeError(f"{name}: expected a module on two tensors, got {describe(loss)}")
-
-
-def _tensor(name: str, loss: Any) -> Tensor:
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"{name}: expected a loss that gives one tensor, got {describe(loss)}")
-    return loss
+        Args:
+            batch_size: Images in a process's batch.
+            equivariant: Whether the equivariant loss is computed.
+        """
+        if not self._warned and world_size() > 1:
+            self._warned = True
+            parts = (self.invariant_loss, self.equivariant_loss)[: 1 + equivariant]
+            warn_of_separate_processes(parts, batch_size)

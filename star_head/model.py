@@ -5,16 +5,13 @@ Source: STAR (arXiv 2510.27222).
 
 import inspect
 import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from star_head._checks import check_matrix, describe
-from star_head._gather import rank, world_size
 from star_head._parts import not_a_tensor
 from star_head.augmentation import STARViews, check_views
 from star_head.experts import reset_children
@@ -48,8 +45,7 @@ class STAR(nn.Module):
         backbone: From images (B, 3, S, S) to pooled features (B, D); trailing axes of length 1
             are dropped.
         head: The projection head.
-        loss: The loss; unless given STAR's, which gathers from all processes. One that compares
-            within each process alone is warned of once, where there are several.
+        loss: The loss; unless given STAR's, which gathers from all processes.
 
     A warning tells of a head that has many times the backbone's parameters.
 
@@ -76,7 +72,6 @@ class STAR(nn.Module):
         self.head = head
         # Gathering is the plain loss where there is one process.
         self.loss = STARLoss(gather_distributed=dist.is_available()) if loss is None else loss
-        self._warned_of_gathering = False
 
     def reset_parameters(self) -> None:
         """Draw backbone and head anew.
@@ -89,36 +84,7 @@ class STAR(nn.Module):
     def forward(self, views: STARViews) -> STARLossTerms:
         """Compute the loss of a batch of views."""
         output = self.embed(views)
-        if self.training and not torch.compiler.is_compiling():
-            self.warn_unless_gathering(len(views.original))
         return self.loss(*output.embeddings, *output.predicted)
-
-    def warn_unless_gathering(self, batch_size: int) -> None:
-        """Warn once of a loss that sees one process's samples alone, where there are several.
-
-        ``forward`` does so in training, unless compiled.
-
-        Args:
-            batch_size: Images in a process's batch.
-        """
-        if self._warned_of_gathering or world_size() == 1:
-            return
-        self._warned_of_gathering = True
-        alone = sorted({type(part).__name__ for part in self._losses() if _sees_one_process(part)})
-        if alone and rank() == 0:
-            warnings.warn(
-                f"loss: {', '.join(alone)} compares the {batch_size} images of each of "
-                f"{world_size()} processes among themselves, not all {batch_size * world_size()}; "
-                f"gather_distributed=True, which STARLoss and most of lightly's losses take, "
-                f"gathers them",
-                stacklevel=3,
-            )
-
-    def _losses(self) -> Iterator[nn.Module]:
-        modules = self.loss.named_modules() if isinstance(self.loss, nn.Module) else ()
-        for name, part in modules:
-            if self.head.predictor is not None or not name.startswith("equivariant_loss"):
-                yield part
 
     def embed(self, views: STARViews) -> STAROutput:
         """Compute features, embeddings and predictions: what ``forward`` takes the loss of.
@@ -193,12 +159,6 @@ def _compare_sizes(backbone: nn.Module, head: nn.Module) -> None:
             f"smaller output_dim keep it in proportion",
             stacklevel=3,
         )
-
-
-def _sees_one_process(loss: nn.Module) -> bool:
-    """Whether it could gather from all processes, by an argument of lightly's, and does not."""
-    given = [v for name, v in vars(loss).items() if name.endswith("gather_distributed")]
-    return bool(given) and not any(given)
 
 
 def _check_parts(backbone: Any, head: Any, loss: Any) -> None:

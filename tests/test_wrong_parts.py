@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightly.loss
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,8 @@ MISTAKES: dict[str, Callable[[Any], Any]] = {
     "tensor *": lambda x: torch.ones(2) * x,
     "* tensor": lambda x: x * torch.ones(2),
     "/": lambda x: x / 4,
+    "numpy *": lambda x: np.float64(2) * x,
+    "array +": lambda x: np.ones(2) + x,
     "@": lambda x: x @ torch.ones(4, 4),
     "-": lambda x: -x,
     "float": float,
@@ -127,6 +130,15 @@ def test_lightlys_losses_given_embeddings(name: str) -> None:
         with pytest.raises((AttributeError, TypeError), match="z1.invariant and z2.invariant"):
             loss(z1, z2)
     assert getattr(lightly.loss, name)()(z1.invariant, z2.invariant).isfinite()
+
+
+def test_a_prediction_takes_the_equivariant_embedding_and_a_views_parameters() -> None:
+    head, views = make_head(), make_views()
+    z = head(views.original.flatten(1))
+    with pytest.raises(TypeError, match="embedding: .*a STAREmbeddings .*predict takes z.equivari"):
+        head.predict(z, views.params[0])
+    with pytest.raises(TypeError, match=r"params: .*a tuple of 2 \(a tensor of shape \(6, 11\)"):
+        head.predict(z.equivariant, views.params)
 
 
 def test_star_loss_takes_embeddings_and_tensors_as_predictions() -> None:

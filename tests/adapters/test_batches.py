@@ -224,3 +224,9 @@ def test_batches_of_another_size_than_the_modules_are_said_once() -> None:
     (message,) = warned(256)
     assert re.search("4 images on each of 1 processes are 4 together", message)
     assert re.search(r"now 0.03, .*STARModule\(batch_size=256\); give batch_size=4$", message)
+
+
+@pytest.mark.parametrize("star", [nn.Flatten(), STAR, None, STARProjectionHead(8, 8, 4)])
+def test_a_module_is_made_of_star(star: Any) -> None:
+    with pytest.raises(TypeError, match=r"star: expected STAR\(backbone, head\), got"):
+        STARModule(star)
