@@ -9,8 +9,9 @@ from torch import Tensor
 from star_head.losses import STARLossTerms
 
 _ADVICE = (
-    "what helps: a lower learning rate, Trainer(gradient_clip_val=1.0), precision 'bf16-mixed' "
-    "or '32-true' in place of '16-mixed', a higher temperature; what was saved before is whole"
+    "what helps a run begun anew: a lower learning rate, Trainer(gradient_clip_val=1.0), "
+    "precision 'bf16-mixed' or '32-true' in place of '16-mixed', a higher temperature; what was "
+    "saved before is whole"
 )
 
 

@@ -21,6 +21,7 @@ from ._batches import images_in, views_in
 from ._finite import FiniteLosses, check_finite_weights
 from ._monitor import Monitor, head_measures
 from ._run_state import all_random_states, check_readable, check_same_model, set_random_state
+from ._settings import check_same_settings, loss_settings, saved_settings
 
 try:
     from lightning.pytorch import LightningModule
@@ -182,6 +183,18 @@ class STARModule(LightningModule):
         groups = [(decayed, self.weight_decay), (exempt, 0.0)]
         return [{"params": p, "weight_decay": decay} for p, decay in groups if p]
 
+    def _settings(self) -> dict[str, Any]:
+        """How it is trained, beside the model and the data."""
+        settings: dict[str, Any] = {
+            "learning_rate": float(self.learning_rate),
+            "momentum": float(self.momentum),
+            "weight_decay": float(self.weight_decay),
+            "decay_norm_and_bias": self.decay_norm_and_bias,
+            "batch_size": self.batch_size,
+            "accumulate_grad_batches": accumulation(self.trainer)(0),
+        }
+        return settings | loss_settings(self.star.loss)
+
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
@@ -282,18 +295,24 @@ class STARModule(LightningModule):
         self.on_validation_epoch_start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the random state and the backbone's description; refuse what is not finite."""
+        """Add random state, settings and the backbone's description; refuse what is not finite."""
         self._losses.check()
         check_finite_weights(checkpoint["state_dict"], self.global_step)
         check_readable(checkpoint["state_dict"])
         checkpoint["random_states"] = all_random_states()
+        checkpoint["settings"] = self._settings()
         description = self._describe_backbone()
         if description is not None:
             checkpoint["backbone"] = description
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another model's weights; keep the random state for when training starts."""
+        """Refuse another model's weights, and to train on with other settings than the run's.
+
+        The random state is kept for when training starts.
+        """
         check_same_model(checkpoint["state_dict"], self.state_dict())
+        if self._trainer is not None and self._trainer.training:
+            check_same_settings(saved_settings(checkpoint, self._settings()), self._settings())
         self._random_states = checkpoint.get("random_states", [])
 
     def on_fit_start(self) -> None:

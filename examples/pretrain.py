@@ -10,8 +10,9 @@ config.yaml, the resolved settings; TensorBoard and CSV logs; and encoder/, in t
 it is done. docs/pretraining.md has the commands for many machines.
 """
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from star_head import STAR, STARLoss, STARProjectionHead
 from star_head._whole_files import replacing
+from star_head.adapters._settings import check_same_settings
 from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
@@ -94,8 +96,40 @@ def create_module(
     return STARModule(STAR(encoder, head, loss), batch_size=batch_size, **training)
 
 
+# What may change when a run is gone on with: where, how fast and how long it trains, and what is
+# looked at meanwhile. The data module compares the data.
+_FREE = {
+    "model": {"monitor_every_n_steps", "compile", "channels_last"},
+    "data": {"data_dir", "num_workers", "cache", "skip_unreadable"},
+}
+# Of the trainer, what does not.
+_TRAINED = (
+    *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("limit_train_batches", "overfit_batches"),
+)
+
+
 class SaveConfig(SaveConfigCallback):
-    """Saves the resolved settings beside the checkpoints, once no checkpoint was refused."""
+    """Saves the resolved settings beside the checkpoints, once no checkpoint was refused.
+
+    A checkpoint holds those that decide what is trained, and is gone on with by the same only.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings that decide what is trained, by the names of their flags."""
+        settings = json.loads(self.parser.dump(self.config, skip_none=False, format="json"))
+        found = {f"trainer.{name}": settings["trainer"][name] for name in _TRAINED}
+        found |= {name: settings.get(name) for name in ("optimizer", "lr_scheduler")}
+        for part, free in _FREE.items():
+            found |= _flat(part, {n: v for n, v in settings[part].items() if n not in free})
+        return found
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse by name what would make another run of it."""
+        own = self.state_dict()
+        # A setting that was made in one of the two only, as a transform of another class has.
+        absent = dict.fromkeys(own.keys() | state_dict.keys())
+        check_same_settings(absent | state_dict, absent | own)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Nothing yet: the checkpoint to go on from is read after this."""
@@ -104,8 +138,19 @@ class SaveConfig(SaveConfigCallback):
         """Write config.yaml, which ``--config`` takes again."""
         if not trainer.is_global_zero:
             return
+        # A run that is gone on with keeps its seed.
+        config = self.config.clone()
+        config["seed_everything"] = trainer.datamodule.seed  # type: ignore[attr-defined]
         with replacing(Path(trainer.default_root_dir, "config.yaml")) as scratch:
-            scratch.write_text(self.parser.dump(self.config, skip_none=False))
+            scratch.write_text(self.parser.dump(config, skip_none=False))
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """Settings within settings by one name each."""
+    if not isinstance(value, Mapping) or not value:
+        return {name: value}
+    parts = (_flat(f"{name}.{key}", part) for key, part in value.items())
+    return {key: part for found in parts for key, part in found.items()}
 
 
 class PretrainCLI(LightningCLI):

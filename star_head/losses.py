@@ -142,8 +142,16 @@ class NTXentLoss(nn.Module):
         self.temperature = temperature
         self.gather_distributed = gather_distributed
         self._initial_temperature: float | None = None
-        if isinstance(temperature, nn.Parameter) and not temperature.is_meta:
+        if not isinstance(temperature, Tensor):
+            self._initial_temperature = float(temperature)
+        elif not temperature.is_meta:
             self._initial_temperature = temperature.item()
+
+    @property
+    def given_temperature(self) -> float | None:
+        """The temperature as it was given, whatever a schedule made of it; ``None`` if learned."""
+        learned = isinstance(self.temperature, Tensor) and self.temperature.requires_grad
+        return None if learned else self._initial_temperature
 
     def reset_parameters(self) -> None:
         """Set a learned temperature to what it began with.
@@ -266,6 +274,12 @@ class STARLoss(nn.Module):
         self.invariant_loss = invariant_loss
         self.equivariant_loss = equivariant_loss
         self._warned = False
+
+    @property
+    def given_temperature(self) -> float | None:
+        """The temperature as it was given, whatever a schedule made of it; ``None`` if learned."""
+        learned = isinstance(self.temperature, Tensor) and self.temperature.requires_grad
+        return None if learned else self._initial_temperature
 
     def reset_parameters(self) -> None:
         """Set a learned temperature to what it began with, and reset losses of the user's."""

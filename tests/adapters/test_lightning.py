@@ -458,6 +458,34 @@ def test_learning_rate_follows_an_accumulation_that_changes(
     assert module.global_step == sum(4 // count for count in batches)
 
 
+def test_a_run_is_gone_on_with_by_its_own_settings(tmp_path: Path) -> None:
+    def module(temperature: float | nn.Parameter = 0.2, **options: object) -> STARModule:
+        star = make_star()
+        star.loss = STARLoss(temperature)
+        return STARModule(star, **{"batch_size": BATCH, **options})
+
+    path = save(tmp_path, module())
+    for other, difference in (
+        (module(learning_rate=0.1), "learning_rate 0.03, and this has 0.1"),
+        (module(momentum=0), "momentum 0.9, and this has 0.0"),
+        (module(weight_decay=0), "weight_decay 0.0005, and this has 0.0"),
+        (module(decay_norm_and_bias=False), "decay_norm_and_bias True, and this has False"),
+        (module(batch_size=2 * BATCH), "batch_size 16, and this has 32"),
+        (module(temperature=0.3), "invariant_loss.temperature 0.2, and this has 0.3"),
+    ):
+        with pytest.raises(ValueError, match=f"checkpoint: its run had {difference}"):
+            make_trainer(tmp_path, 2).fit(other, train_loader(), ckpt_path=path, weights_only=True)
+        # To measure it, any will do.
+        make_trainer(tmp_path).validate(
+            other, eval_loaders(), ckpt_path=path, weights_only=True, verbose=False
+        )
+
+    scheduled = module()
+    scheduled.star.loss.invariant_loss.temperature = 0.5  # by the run, as before
+    make_trainer(tmp_path, 2).fit(scheduled, train_loader(), ckpt_path=path, weights_only=True)
+    assert scheduled.global_step == 8
+
+
 class Rates(Callback):
     """The learning rate of each epoch."""
 
