@@ -31,7 +31,7 @@ from ._resample import resize
 try:
     from PIL import Image
 
-    from ._images import to_rgb
+    from ._images import middle_of_side
     from .image_sizes import image_sizes
     from .lightly import STARTransform, STARViewTransform
 except ImportError as error:
@@ -107,8 +107,8 @@ class RecordingTransform:
         return self.transform.sample(image)
 
     def __call__(self, image: Image.Image | Tensor) -> RecordedImages:
-        """Decode a PIL image of any mode or a uint8 (C, H, W) tensor; draw two records."""
-        image = to_rgb(image)
+        """Decode a PIL image of any mode or a (C, H, W) tensor; draw two records."""
+        image = self.transform.to_rgb(image)
         records = self.transform.sample(image), self.transform.sample(image)
         return RecordedImages(
             torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(),
@@ -303,6 +303,11 @@ class BatchTransform(ConstantBuffers):
         Returns:
             Float32 (B, 3, S, S).
         """
+        check_images(images, self.scale)
+        if isinstance(images, Tensor):
+            images = _cut_long_sides(images)
+        else:
+            images = [_cut_long_sides(image) for image in images]
         sizes = check_images(images, self.scale)
         resized = self.input_size * sizes // sizes.amin(dim=1, keepdim=True)
         step = sizes / resized
@@ -313,3 +318,12 @@ class BatchTransform(ConstantBuffers):
 
     def _normalize_(self, pixels: Tensor) -> Tensor:
         return pixels.mul_(self.scale).sub_(self.shift)
+
+
+def _cut_long_sides(images: Tensor) -> Tensor:
+    """What ``STARTransform`` does too before it resizes."""
+    height, width = images.shape[-2:]
+    (top, bottom), (left, right) = (
+        middle_of_side(side, min(height, width)) for side in (height, width)
+    )
+    return images[..., top:bottom, left:right]

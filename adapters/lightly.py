@@ -20,8 +20,9 @@ try:
     from lightly.transforms.utils import IMAGENET_NORMALIZE
     from PIL import Image, ImageFilter
 
-    from ._images import check_size, resize_and_center_crop, to_rgb
+    from ._images import Color, check_background, check_size, resize_and_center_crop, to_rgb
     from ._pil_color import COLOR_OPERATIONS
+    from ._pixel_range import PixelRange, check_pixel_range
     from .image_sizes import image_sizes
 except ImportError as error:
     raise ImportError(
@@ -77,6 +78,12 @@ class STARViewTransform:
             by three box filters that lightly uses. The kernel is the default since it is what the
             parameter means and what a batched path can reproduce; it takes half Pillow's time at
             96 pixels and as long at 224.
+        pixel_range: The pixel values (low, high) that become black and white in images of more
+            than 8 bits, as medical and satellite images are: PIL modes ``"I"``, ``"I;16"`` and
+            ``"F"``, and tensors of other dtypes than uint8. What lies outside is cut off. Without
+            it such an image is an error; 8-bit images stay as they are.
+        background: The colour (red, green, blue), 0 to 255, that transparent pixels are put on.
+            Without it the colours stored under them are shown, with a warning.
 
     Raises:
         TypeError: If a number is none, or ``input_size`` neither a number nor a pair.
@@ -114,6 +121,8 @@ class STARViewTransform:
         rr_degrees: float | tuple[float, float] | None = None,
         normalize: Mapping[str, Sequence[float]] | None = IMAGENET_NORMALIZE,
         blur: Literal["kernel", "pillow"] = "kernel",
+        pixel_range: PixelRange | None = None,
+        background: Color | None = None,
     ) -> None:
         side = _check_side(input_size)
         for name in _NUMBERS:
@@ -162,6 +171,8 @@ class STARViewTransform:
         self.sigmas = sigmas
         self.hf_prob = hf_prob
         self.blur = blur
+        self.pixel_range = check_pixel_range(pixel_range)
+        self.background = check_background(background)
         self._blur = GaussianBlur(side, kernel_size=side // 10 | 1)
         self.normalize = check_normalize(normalize or {"mean": [0.0] * 3, "std": [1.0] * 3}, 3)
         # On the CPU even where another default device is set, as images are.
@@ -174,7 +185,7 @@ class STARViewTransform:
 
     def __call__(self, image: Image.Image | Tensor) -> tuple[Tensor, Tensor]:
         """Make a random view: the view (3, S, S) and its raw parameters (11,)."""
-        image = to_rgb(image)
+        image = self.to_rgb(image)
         record = self.sample(image)
         return self._apply(image, record), record.vector()
 
@@ -238,7 +249,7 @@ class STARViewTransform:
         """Make the view that a record describes.
 
         Args:
-            image: The image that the record was drawn for: PIL of any mode, or uint8 (C, H, W).
+            image: The image that the record was drawn for: PIL of any mode, or (C, H, W).
             record: From :meth:`sample`.
 
         Returns:
@@ -247,7 +258,7 @@ class STARViewTransform:
         Raises:
             ValueError: If the record's crop does not lie inside the image.
         """
-        image = to_rgb(image)
+        image = self.to_rgb(image)
         top, left, height, width = record[:4]
         inside = top + height <= image.height and left + width <= image.width
         if not inside or min(top, left) < 0 or min(height, width) < 1:
@@ -259,9 +270,21 @@ class STARViewTransform:
 
     def original(self, image: Image.Image | Tensor) -> Tensor:
         """The image resized, centre-cropped and normalised: float32 (3, S, S)."""
+        image = self.to_rgb(image)
         return self._to_tensor(
-            resize_and_center_crop(to_rgb(image), self.input_size, Image.Resampling.BILINEAR)
+            resize_and_center_crop(image, self.input_size, Image.Resampling.BILINEAR)
         )
+
+    def to_rgb(self, image: Image.Image | Tensor) -> Image.Image:
+        """The 8-bit RGB image that views are made from.
+
+        Raises:
+            TypeError: If it is neither a PIL image nor a tensor, or a tensor of another dtype than
+                uint8 comes without ``pixel_range``.
+            ValueError: If it cannot be an image to crop from, or one of more than 8 bits comes
+                without ``pixel_range``; the error names the mode and the range.
+        """
+        return to_rgb(image, self.pixel_range, self.background)
 
     def _apply(self, image: Image.Image, record: AugmentationRecord) -> Tensor:
         top, left, height, width = record[:4]
@@ -302,7 +325,7 @@ class STARTransform(STARViewTransform):
 
     def __call__(self, image: Image.Image | Tensor) -> STARViews:  # type: ignore[override]
         """Make the original and two random views of it."""
-        image = to_rgb(image)
+        image = self.to_rgb(image)
         (view1, params1), (view2, params2) = super().__call__(image), super().__call__(image)
         return STARViews(self.original(image), (view1, view2), (params1, params2))
 
@@ -315,12 +338,12 @@ class STARMultiViewTransform:
 
     Args:
         recorded: Makes a view each, whose parameters are recorded, in this order; the first makes
-            the original too.
+            the original too, and its ``pixel_range`` and ``background`` are those of all views.
         others: From an RGB image to a tensor; each makes a view that follows the recorded ones.
 
     Raises:
         TypeError: If a recorded one records nothing, or one of the others records.
-        ValueError: If none is recorded.
+        ValueError: If none is recorded, or they differ in ``pixel_range`` or ``background``.
 
     Example:
         >>> large, small = STARViewTransform(32, min_scale=0.4), STARViewTransform(16)
@@ -341,6 +364,13 @@ class STARMultiViewTransform:
         for transform in recorded:
             if not isinstance(transform, STARViewTransform):
                 raise TypeError(f"recorded: expected STARViewTransforms, got {transform!r}")
+        for name in ("pixel_range", "background"):
+            values = {getattr(transform, name) for transform in recorded}
+            if len(values) > 1:
+                raise ValueError(
+                    f"recorded: expected one {name} for all, since all views are made of one "
+                    f"image, got {values}"
+                )
         for other in others:
             if isinstance(other, STARViewTransform):
                 raise TypeError(
@@ -352,7 +382,7 @@ class STARMultiViewTransform:
 
     def __call__(self, image: Image.Image | Tensor) -> STARViews:
         """Make the original and all views of an image."""
-        image = to_rgb(image)
+        image = self.recorded[0].to_rgb(image)
         # Not called: a STARTransform would make two views at once.
         made = [STARViewTransform.__call__(transform, image) for transform in self.recorded]
         views, params = zip(*made, strict=True)

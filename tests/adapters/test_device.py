@@ -251,7 +251,7 @@ def test_images_of_mixed_sizes() -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "LA", "P", "I;16"])
 def test_recording_draws_what_the_transform_draws(mode: str) -> None:
-    transform = STARTransform(32)
+    transform = STARTransform(32, pixel_range=(0, 65535))
     image = picture().convert("L" if mode in ("LA", "I;16") else "RGB")
     image = Image.fromarray(np.array(image, np.uint16) * 256) if mode == "I;16" else image
     image = image if mode == "I;16" else image.convert(mode)

@@ -19,6 +19,7 @@ BYTES = {"L": 1, "LA": 2, "La": 2, "P": 1, "PA": 2, "RGB": 3, "RGBA": 4, "RGBa":
          "CMYK": 4, "YCbCr": 3, "HSV": 3, "LAB": 3}  # fmt: skip
 WIDE = {"I": "i4", "F": "f4", "I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}
 MODES = ["1", *BYTES, *WIDE]
+RANGE = (0, 65535)
 # Often thin, and too thin.
 SIZES = st.one_of(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -89,7 +90,7 @@ def check_record(record: AugmentationRecord, size: tuple[int, int], arguments: d
 def test_images_of_every_mode_and_size(
     mode: str, size: tuple[int, int], arguments: dict[str, Any], blur: str, seed: int
 ) -> None:
-    transform = STARTransform(**arguments, blur=blur)
+    transform = STARTransform(**arguments, blur=blur, pixel_range=RANGE)
     image = picture(mode, size, seed)
     assert image.mode == mode
     height, width = size
@@ -184,7 +185,7 @@ def test_a_batch_is_what_pil_makes(
     images: list[tuple[str, tuple[int, int]]], arguments: dict[str, Any], seed: int
 ) -> None:
     torch.manual_seed(seed)
-    transform = STARTransform(**arguments)
+    transform = STARTransform(**arguments, pixel_range=RANGE)
     record = RecordingTransform(transform)
     pictures = [picture(mode, size, seed + i) for i, (mode, size) in enumerate(images)]
     torch.manual_seed(seed)
