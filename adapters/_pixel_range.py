@@ -16,6 +16,15 @@ PixelRange = tuple[float, float]
 class PixelRangeError(ValueError):
     """An image of more than 8 bits a channel came without the range of its pixels."""
 
+    # Of one argument, so that a loader's worker can hand it on.
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _refusal(image: Image.Image, reason: str) -> PixelRangeError:
+    return PixelRangeError(f"pixel_range: {_name(image)} {reason}", f"it {reason}")
+
 
 def check_pixel_range(pixel_range: Sequence[float] | None) -> PixelRange | None:
     """Raise unless ``pixel_range`` is None or two finite numbers, the lower one first.
@@ -52,11 +61,11 @@ def check_loading(image: Image.Image, pixel_range: PixelRange | None) -> None:
     """
     if pixel_range == (0, 65535) or not _has_deep_channels(image):
         return
-    error = PixelRangeError if pixel_range is None else ValueError
-    raise error(
-        f"pixel_range: {_name(image)}has 16 bits in each channel of mode {image.mode!r}, from 0 "
-        f"to at most 65535, of which Pillow reads the upper 8 only; pixel_range=(0, 65535) takes "
-        f"those, and for any other range convert the file to 8 bits, got {pixel_range}"
+    raise _refusal(
+        image,
+        f"has 16 bits in each channel of mode {image.mode!r}, from 0 to at most 65535, of which "
+        f"Pillow reads the upper 8 only; pixel_range=(0, 65535) takes those, and for any other "
+        f"range convert the file to 8 bits, got {pixel_range}",
     )
 
 
@@ -68,12 +77,12 @@ def scale_image(image: Image.Image, pixel_range: PixelRange | None) -> Image.Ima
             If a pixel is not a number.
     """
     pixels = np.asarray(image)
-    what = f"{_name(image)}has mode {image.mode!r}"
+    what = f"has mode {image.mode!r}"
     if image.format == "PPM" and image.mode == "I":
         pixel_range = (0, 65535)  # Pillow stretches to it what the file's header says is white
     if pixel_range is None:
-        raise PixelRangeError(f"pixel_range: {what} and {_range_of(pixels)}")
-    return Image.fromarray(_scale(pixels, pixel_range, what))
+        raise _refusal(image, f"{what} and {_range_of(pixels)}")
+    return Image.fromarray(_scale(pixels, pixel_range, f"{_name(image)} {what}"))
 
 
 def scale_tensor(image: Tensor, pixel_range: PixelRange | None) -> np.ndarray:
@@ -120,4 +129,4 @@ def _has_deep_channels(image: Image.Image) -> bool:
 
 def _name(image: Image.Image) -> str:
     """The file that an image was opened from, if it still knows it."""
-    return f"{name} " if (name := getattr(image, "filename", "")) else "the image "
+    return str(getattr(image, "filename", "") or "the image")

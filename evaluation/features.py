@@ -15,7 +15,13 @@ from tqdm import tqdm
 from star_head._devices import to_device
 from star_head._processors import available_processors
 from star_head._whole_files import replacing
-from star_head.adapters._images import resize_and_center_crop, to_rgb
+from star_head.adapters._images import (
+    Color,
+    check_background,
+    resize_and_center_crop,
+    to_rgb,
+)
+from star_head.adapters._pixel_range import PixelRange, check_pixel_range
 from star_head.evaluation.networks import Encoder
 from star_head.examples.data.image_data import Images
 
@@ -43,16 +49,29 @@ class EvaluationTransform:
     Args:
         size: S, in pixels.
         normalize: Mean and standard deviation of the pixels in [0, 1].
+        pixel_range: The pixel values (low, high) that become black and white, in images of more
+            than 8 bits; without it they are an error.
+        background: The colour (red, green, blue) under transparent pixels; those stored under them
+            unless given.
     """
 
-    def __init__(self, size: int, normalize: dict[str, list[float]]) -> None:
+    def __init__(
+        self,
+        size: int,
+        normalize: dict[str, list[float]],
+        pixel_range: PixelRange | None = None,
+        background: Color | None = None,
+    ) -> None:
         self.size = size
+        self.pixel_range = check_pixel_range(pixel_range)
+        self.background = check_background(background)
         self.mean = torch.tensor(normalize["mean"]).view(3, 1, 1)
         self.std = torch.tensor(normalize["std"]).view(3, 1, 1)
 
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """Make a float32 (3, S, S) tensor of an image."""
-        rgb = resize_and_center_crop(to_rgb(image), self.size, Image.Resampling.BICUBIC)
+        rgb = to_rgb(image, self.pixel_range, self.background)
+        rgb = resize_and_center_crop(rgb, self.size, Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float()
         return pixels.div_(255).sub_(self.mean).div_(self.std)
 

@@ -27,7 +27,7 @@ from torchvision.transforms import Compose
 
 from star_head._checks import check_count
 from star_head._whole_files import write_json
-from star_head.adapters._images import to_rgb
+from star_head.adapters._images import cut_long_sides, to_rgb
 from star_head.adapters.timm import describe_backbone, export_encoder
 from star_head.evaluation.networks import Encoder, open_encoder
 from star_head.examples.command_line import run
@@ -54,7 +54,7 @@ class _MonitoredData(SeededData):
 def main(
     encoder: str,
     dataset: TransferName = "digits",
-    data_dir: Path = Path("data"),
+    data_dir: Path | None = None,
     epochs: int = 30,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
@@ -77,7 +77,7 @@ def main(
     Args:
         encoder: An exported folder, a checkpoint or a timm name.
         dataset: What to train on.
-        data_dir: Where its files are, or are fetched to.
+        data_dir: Where its files are, or are fetched to; ``data`` unless given.
         epochs: Rounds over the training images.
         batch_size: Images in a batch, over all processes together.
         learning_rate: Of a batch of 256, in proportion to which it grows.
@@ -177,7 +177,8 @@ def _prepare(images: Images, encoder: Encoder, **options: Any) -> Images:
     config = resolve_data_config(
         {"input_size": (3, size, size), **encoder.normalize}, model=encoder.backbone
     )
-    return images.with_transform(Compose([to_rgb, create_transform(**config, **options)]))
+    cut = [] if options.get("is_training") else [cut_long_sides]  # where the centre is taken
+    return images.with_transform(Compose([to_rgb, *cut, create_transform(**config, **options)]))
 
 
 def _part(validate: bool) -> str:

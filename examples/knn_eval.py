@@ -48,7 +48,7 @@ class Neighbours(NamedTuple):
 
 def main(
     encoder: str,
-    data_dir: Path = Path("data"),
+    data_dir: Path | None = None,
     dataset: TransferName | Literal["all"] = "all",
     k: tuple[int, ...] = (1, 20, 200),
     temperature: float = 0.1,
@@ -61,7 +61,8 @@ def main(
 
     Args:
         encoder: An exported folder, a checkpoint or a timm name.
-        data_dir: Where each data set has its folder; for ``folder``, a folder of class folders.
+        data_dir: Where each data set has its folder, ``data`` unless given; for ``folder``, a
+            folder of class folders.
         dataset: Which; all that lie there unless given.
         k: How many neighbours vote; several numbers, ``"[1,20,200]"``, cost no more than the last.
         temperature: The smaller, the more the nearest outvote the others.
@@ -80,7 +81,7 @@ def main(
     print(f"{'':14}{'images':>17}{'k':>6}{'top-1':>8}{'top-5':>8}")
     settings = {
         "encoder": encoder,
-        "data_dir": str(data_dir),
+        "data_dir": str(data_dir or "data"),
         "temperature": temperature,
         "half": half,
     }

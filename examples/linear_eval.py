@@ -58,7 +58,7 @@ class Found(NamedTuple):
 
 def main(
     encoder: str,
-    data_dir: Path = Path("data"),
+    data_dir: Path | None = None,
     dataset: TransferName | Literal["all"] = "all",
     half: bool = False,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
@@ -69,7 +69,8 @@ def main(
 
     Args:
         encoder: An exported folder, a checkpoint or a timm name.
-        data_dir: Where each data set has its folder; for ``folder``, a folder of class folders.
+        data_dir: Where each data set has its folder, ``data`` unless given; for ``folder``, a
+            folder of class folders.
         dataset: Which; all that lie there unless given.
         half: Keep features in half precision.
         device: Where images are encoded and the regressions are solved.
@@ -78,7 +79,7 @@ def main(
     """
     opened = open_encoder(encoder)
     opened.backbone.to(device)
-    settings = {"encoder": encoder, "data_dir": str(data_dir), "half": half}
+    settings = {"encoder": encoder, "data_dir": str(data_dir or "data"), "half": half}
     results: dict[str, dict[str, object]] = {}
     accuracies: dict[TransferName, float] = {}
     header = f"{'':14}{'images':>17}  {'metric':14}{'strength':>10}{'validation':>12}{'test':>8}"

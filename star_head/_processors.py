@@ -4,5 +4,7 @@ import os
 
 
 def available_processors() -> int:
-    """Processors that this process may use; 1 where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    """Processors that this process may use; those of the machine where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from star_head import estimate_statistics
 from star_head._seeds import seeded
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.augmentation import STATISTICS, Statistics
@@ -21,6 +23,7 @@ from star_head.examples.data.image_data import (
     load_images,
 )
 from star_head.examples.data.seeded_data import SeededDataModule
+from star_head.examples.data.splits import Folders
 
 # Sides of the images of data sets that may have to be fetched first, in pixels.
 _SIDES: dict[DatasetName, int] = {
@@ -55,6 +58,12 @@ class ImageDataModule(SeededDataModule):
         skip_unreadable: Leave out image files that cannot be read, where they stop the run else.
         cache: Folder for the decoded images of a folder of images, which are then read from
             there, memory-mapped, in every later epoch and run.
+        pixel_range: The pixel values (low, high) that become black and white, in image files of
+            more than 8 bits; the transform's unless given.
+        background: The colour (red, green, blue) under transparent pixels of image files; the
+            transform's unless given.
+        folders: What the folders at the top of a folder of images are, "classes", "splits" or
+            "unlabelled", where their names do not say.
 
     Raises:
         ValueError: If the batch does not divide over the processes or exceeds the data set, or
@@ -73,6 +82,9 @@ class ImageDataModule(SeededDataModule):
         class_names: Path | None = None,
         skip_unreadable: bool = False,
         cache: Path | None = None,
+        pixel_range: PixelRange | None = None,
+        background: Color | None = None,
+        folders: Folders | None = None,
     ) -> None:
         super().__init__(batch_size, torch.initial_seed(), num_workers)
         if transform is None:
@@ -85,7 +97,16 @@ class ImageDataModule(SeededDataModule):
         self.transform = transform
         self.augment = augment
         self._statistics = statistics
-        self._load = functools.partial(load_images, dataset, data_dir, class_names=class_names)
+        self.pixel_range = transform.pixel_range if pixel_range is None else pixel_range
+        self._load = functools.partial(
+            load_images,
+            dataset,
+            data_dir,
+            class_names=class_names,
+            pixel_range=self.pixel_range,
+            background=transform.background if background is None else background,
+            folders=folders,
+        )
         self._read_options: dict[str, Any] = {"skip_unreadable": skip_unreadable, "cache": cache}
         self._splits: ImageSplits | None = None
         self._batch_transform = BatchTransform(transform) if augment == "device" else None
@@ -158,13 +179,15 @@ class ImageDataModule(SeededDataModule):
             "batch_size": self.batch_size,
             "input_size": self.transform.input_size,
             "normalize": self.transform.normalize,
+            "pixel_range": self.pixel_range,
             "seed": self.seed,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the seed of a run on the same data; refuse another's."""
         own = {name: value for name, value in self.state_dict().items() if name != "seed"}
-        self._refuse_other(own, state_dict)
+        # Runs of version 0.1 had none.
+        self._refuse_other(own, {"pixel_range": None, **state_dict})
         self.seed = state_dict["seed"]
 
 

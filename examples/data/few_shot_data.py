@@ -5,8 +5,18 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 
-from star_head.examples.data.image_data import Images, in_memory, load_images
-from star_head.examples.data.image_folder import ImageFiles, find_of_classes, subfolders
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
+from star_head.examples.data.image_data import load_images
+from star_head.examples.data.image_files import ImageFiles
+from star_head.examples.data.image_folder import (
+    PassedOver,
+    find_of_classes,
+    folder_that_is_there,
+    subfolders,
+)
+from star_head.examples.data.images import Images, in_memory
+from star_head.examples.data.splits import Folders, split_of
 
 FewShotName = Literal["fc100", "cub200", "plant-disease", "folder"]
 
@@ -19,7 +29,14 @@ _FC100_TEST = [
 ]
 
 
-def load_few_shot(name: FewShotName, data_dir: Path) -> Images:
+def load_few_shot(
+    name: FewShotName,
+    data_dir: Path,
+    *,
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
+) -> Images:
     """Load a data set, classes from 0.
 
     Args:
@@ -30,6 +47,9 @@ def load_few_shot(name: FewShotName, data_dir: Path) -> Images:
             and test images together. ``"folder"``: what :func:`load_images` pretrains on.
         data_dir: Where the data set has its folder: cifar-100-python, CUB_200_2011/images,
             plant_disease/train and plant_disease/test or valid. For ``"folder"``, the folder.
+        pixel_range: For ``"folder"``, as of :func:`load_images`.
+        background: Likewise.
+        folders: Likewise.
 
     Raises:
         ValueError: If the data set is not there, with how to get it, or its images are not in
@@ -37,19 +57,26 @@ def load_few_shot(name: FewShotName, data_dir: Path) -> Images:
     """
     if name not in get_args(FewShotName):
         raise ValueError(f"dataset: expected one of {get_args(FewShotName)}, got {name!r}")
+    given = {"pixel_range": pixel_range, "background": background, "folders": folders}
+    if name != "folder" and any(value is not None for value in given.values()):
+        raise ValueError(f"{', '.join(given)}: expected None with {name!r}, got {given}")
+    data_dir = folder_that_is_there(data_dir)
     if name == "fc100":
         return _fc100(data_dir)
     if name == "plant-disease":
         return _plant_disease(data_dir / "plant_disease")
     folder = data_dir
     if name == "cub200":
+        folders = "classes"
         folder = data_dir / "CUB_200_2011" / "images"
         if not folder.is_dir():
             raise ValueError(
                 f"data_dir: cub200 is not in {folder}\nGet CUB_200_2011.tgz from "
                 f"https://www.vision.caltech.edu/datasets/cub_200_2011 and unpack it in {data_dir}"
             )
-    images = load_images("folder", folder).pretrain
+    images = load_images(
+        "folder", folder, pixel_range=pixel_range, background=background, folders=folders
+    ).pretrain
     if images.labels.min() < 0:
         raise ValueError(f"data_dir: expected class folders in {folder}, found images without")
     return images
@@ -65,13 +92,15 @@ def _fc100(root: Path) -> Images:
 
 
 def _plant_disease(folder: Path) -> Images:
-    train = folder / "train"
+    splits = {name: split_of(name) for name in (subfolders(folder) if folder.is_dir() else [])}
+    train = next((folder / n for n, split in splits.items() if split == "train"), folder / "train")
     classes = subfolders(train) if train.is_dir() else []
     # "New Plant Diseases" has test images of unknown class beside valid.
     held_out = [
-        folder / part
-        for part in ("valid", "test")
-        if (folder / part).is_dir() and subfolders(folder / part) == classes
+        folder / name
+        for wanted in ("validation", "test")
+        for name, split in splits.items()
+        if split == wanted and subfolders(folder / name) == classes
     ]
     if not classes or not held_out:
         raise ValueError(
@@ -80,9 +109,15 @@ def _plant_disease(folder: Path) -> Images:
             f"Get it from https://www.kaggle.com/datasets/saroz014/plant-disease and put its "
             f"folders train and test into {folder}"
         )
-    samples = [sample for part in (train, *held_out) for sample in find_of_classes(part, classes)]
+    passed_over = PassedOver()
+    samples = [
+        sample
+        for part in (train, *held_out)
+        for sample in find_of_classes(part, classes, passed_over)
+    ]
     if not samples:
         raise ValueError(f"data_dir: expected images in the class folders of {train}, found none")
     paths, names = zip(*samples, strict=True)
+    passed_over.warn(folder, [name for name in classes if name not in set(names)])
     labels = np.array([classes.index(name) for name in names])
     return Images(ImageFiles(paths), np.arange(len(paths)), labels)

@@ -14,8 +14,9 @@ import PIL
 from PIL import Image
 
 from star_head._whole_files import writing
-from star_head.examples.data.image_folder import (
-    fingerprint,
+from star_head.examples.data.image_files import (
+    PLAIN,
+    Conversion,
     in_processes,
     leave_out,
     read_size,
@@ -23,6 +24,7 @@ from star_head.examples.data.image_folder import (
     unreadable,
     why_unreadable,
 )
+from star_head.examples.data.image_folder import fingerprint
 
 # Raised whenever the same files would be cached otherwise.
 _FORMAT = 1
@@ -63,7 +65,11 @@ class CachedImages:
 
 
 def cache_images(
-    paths: Sequence[Path], folder: Path, *, skip_unreadable: bool = False
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    skip_unreadable: bool = False,
+    conversion: Conversion = PLAIN,
 ) -> tuple[CachedImages, np.ndarray]:
     """Decode image files into a folder, or open what was decoded before.
 
@@ -76,6 +82,7 @@ def cache_images(
         paths: The image files.
         folder: Where the decoded images go; made if missing.
         skip_unreadable: Leave out images that cannot be read and warn of them.
+        conversion: How they become 8-bit RGB images where they are not.
 
     Returns:
         The images, one for each path, and the indices of those that can be read.
@@ -88,11 +95,11 @@ def cache_images(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"cache: expected a folder, got the file {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / _digest(paths)
-    reasons = _reasons(place, paths)
+    place = folder / _digest(paths, conversion)
+    reasons = _reasons(place, paths, conversion)
     if reasons is None:
-        _build(paths, place, skip_unreadable)
-        reasons = _reasons(place, paths)
+        _build(paths, place, skip_unreadable, conversion)
+        reasons = _reasons(place, paths, conversion)
     if reasons is None:
         raise OSError(f"cache: {place} was written and cannot be read back")
     if not skip_unreadable:
@@ -102,12 +109,13 @@ def cache_images(
     return CachedImages(place), leave_out(paths, reasons)
 
 
-def _digest(paths: Sequence[Path]) -> str:
-    """A name for these files in this state."""
-    return hashlib.sha256(f"{_FORMAT} {PIL.__version__} {fingerprint(paths)}".encode()).hexdigest()
+def _digest(paths: Sequence[Path], conversion: Conversion) -> str:
+    """A name for what is made of these files in this state."""
+    images = fingerprint(paths) + conversion.fingerprint()
+    return hashlib.sha256(f"{_FORMAT} {PIL.__version__} {images}".encode()).hexdigest()
 
 
-def _reasons(place: Path, paths: Sequence[Path]) -> list[str | None] | None:
+def _reasons(place: Path, paths: Sequence[Path], conversion: Conversion) -> list[str | None] | None:
     """Why images were left out of a cache; None if there is no whole, current cache."""
     try:
         index = _read_index(place)
@@ -121,7 +129,7 @@ def _reasons(place: Path, paths: Sequence[Path]) -> list[str | None] | None:
         return None
     reasons: list[str | None] = [None] * len(paths)
     for i in np.flatnonzero(heights == 0).tolist():
-        reasons[i] = why_unreadable(paths[i])
+        reasons[i] = why_unreadable(paths[i], conversion)
         if reasons[i] is None:  # then something else than the file kept it from being read
             return None
     return reasons
@@ -134,7 +142,9 @@ def _read_index(place: Path) -> np.ndarray:
     return index
 
 
-def _build(paths: Sequence[Path], place: Path, skip_unreadable: bool) -> None:
+def _build(
+    paths: Sequence[Path], place: Path, skip_unreadable: bool, conversion: Conversion
+) -> None:
     areas = np.array(list(in_processes(_area, paths, "Reading headers")), np.int64)
     lengths = 3 * areas
     offsets = np.cumsum(lengths) - lengths
@@ -153,7 +163,7 @@ def _build(paths: Sequence[Path], place: Path, skip_unreadable: bool) -> None:
             file.truncate(needed)
         index = np.zeros((len(paths), 3), np.int64)
         reasons: list[str | None] = [None] * len(paths)
-        decode = functools.partial(_decode, built / _PIXELS)
+        decode = functools.partial(_decode, built / _PIXELS, conversion)
         items = list(zip(paths, offsets.tolist(), areas.tolist(), strict=True))
         with contextlib.closing(in_processes(decode, items, "Decoding images")) as results:
             for i, result in enumerate(results):
@@ -172,9 +182,9 @@ def _build(paths: Sequence[Path], place: Path, skip_unreadable: bool) -> None:
             np.save(file, index, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        if _digest(paths) != place.name:
+        if _digest(paths, conversion) != place.name:
             raise ValueError("data_dir: images changed while they were being cached; try again")
-        _publish(built, place, paths)
+        _publish(built, place, paths, conversion)
 
 
 def _area(path: Path) -> int:
@@ -186,10 +196,12 @@ def _area(path: Path) -> int:
     return height * width
 
 
-def _decode(file: Path, item: tuple[Path, int, int]) -> tuple[int, int] | str:
+def _decode(
+    file: Path, conversion: Conversion, item: tuple[Path, int, int]
+) -> tuple[int, int] | str:
     """Write an image's pixels to their place in the file; its size, or why it cannot be read."""
     path, offset, area = item
-    image = try_read(path)
+    image = try_read(path, conversion)
     if isinstance(image, str):
         return image
     if image.height * image.width != area:
@@ -200,12 +212,12 @@ def _decode(file: Path, item: tuple[Path, int, int]) -> tuple[int, int] | str:
     return image.height, image.width
 
 
-def _publish(built: Path, place: Path, paths: Sequence[Path]) -> None:
+def _publish(built: Path, place: Path, paths: Sequence[Path], conversion: Conversion) -> None:
     """Move a finished cache to its place, unless another process was there first."""
-    if os.path.lexists(place) and _reasons(place, paths) is None:
+    if os.path.lexists(place) and _reasons(place, paths, conversion) is None:
         os.replace(place, built.parent / "unusable")
     try:
         os.replace(built, place)
     except OSError:
-        if _reasons(place, paths) is None:
+        if _reasons(place, paths, conversion) is None:
             raise

@@ -1,80 +1,69 @@
-"""Image files: finding them, reading them as RGB, and leaving out those that cannot be read."""
+"""Finding image files in folders, and saying what was passed over."""
 
-import contextlib
+import functools
 import hashlib
 import os
-import struct
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
 
-import numpy as np
-import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from tqdm import tqdm
+from PIL import Image
 
-from star_head._processors import available_processors
-from star_head.adapters._images import check_size, to_rgb
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-# How to set an image upright that EXIF says was taken otherwise.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# Those of them that swap height and width.
-_SIDEWAYS = (5, 6, 7, 8)
+# Formats whose pixels Pillow does not decode itself: it calls another program or leaves them out.
+_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
-class ImageFiles:
-    """Image files, read when they are asked for."""
+class PassedOver:
+    """Counts the files in folders that are not images by their suffix."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        # One array of bytes: loader processes share it as it is, which they would not the
-        # reference counts of a million strings.
-        self._paths = np.array([os.fsencode(path) for path in paths])
+    def __init__(self) -> None:
+        self.suffixes: Counter[str] = Counter()
 
-    def __len__(self) -> int:
-        return len(self._paths)
+    def warn(self, place: Path, empty: Sequence[str] = ()) -> None:
+        """Say what was passed over in a folder, and which class folders hold no image.
 
-    def __getitem__(self, index: int) -> Image.Image:
-        return read_image(self._path(index))
-
-    def fingerprint(self) -> str:
-        """Differs where the files do."""
-        return fingerprint([self._path(index) for index in range(len(self))])
-
-    def sizes(self, indices: np.ndarray) -> list[tuple[int, int]]:
-        """(height, width) from the headers, but of files whose header cannot be read."""
-        found = []
-        for index in indices:
-            with contextlib.suppress(ValueError):
-                found.append(read_size(self._path(index)))
-        return found
-
-    def _path(self, index: int) -> Path:
-        return Path(os.fsdecode(self._paths[index]))
+        Nothing is said where nothing was passed over and no class is empty.
+        """
+        told = []
+        if self.suffixes:
+            counts = [f"{n} {suffix}" for suffix, n in self.suffixes.most_common()]
+            told.append(f"files that Pillow does not read are passed over: {_some(counts)}")
+        if empty:
+            told.append(f"class folders without an image: {_some(map(repr, empty))}")
+        if told:
+            warnings.warn(f"{place}: {'; '.join(told)}", stacklevel=3)
 
 
-def find_images(root: Path) -> list[Path]:
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    return ", ".join(every[:10]) + (", ..." if len(every) > 10 else "")
+
+
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """Suffixes, in lower case, of the formats that Pillow decodes."""
+    return frozenset(
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in _NOT_DECODED
+    )
+
+
+def find_images(root: Path, passed_over: PassedOver | None = None) -> list[Path]:
     """List the image files in a folder and all folders in it.
 
     A folder's own files come before those of its subfolders, each sorted by name. Which files are
-    images is told by torchvision's list of suffixes, in upper or lower case. Names that begin
+    images is told by the suffixes of what Pillow decodes, in upper or lower case. Names that begin
     with a dot are left out. Links are followed, but for those to a folder that they lie in; a
     link to nothing is listed and cannot be read.
+
+    Args:
+        root: The folder.
+        passed_over: Counts the files with other suffixes.
     """
-    return list(_walk(os.fspath(root), frozenset()))
+    passed_over = PassedOver() if passed_over is None else passed_over
+    return list(_walk(os.fspath(root), frozenset(), passed_over))
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
@@ -95,130 +84,16 @@ def subfolders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def find_of_classes(root: Path, names: Iterable[str]) -> list[tuple[Path, str]]:
+def find_of_classes(
+    root: Path, names: Iterable[str], passed_over: PassedOver | None = None
+) -> list[tuple[Path, str]]:
     """The images in class folders, each with its folder's name."""
-    return [(path, name) for name in names for path in find_images(root / name)]
+    return [(path, name) for name in names for path in find_images(root / name, passed_over)]
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read an image file as RGB, upright.
-
-    Raises:
-        ValueError: If it cannot be read whole; the error names the file and says why.
-    """
-    with _naming(path), Image.open(path) as image:
-        image.load()
-        turn = _TURNS.get(_orientation(image))
-        return to_rgb(image if turn is None else image.transpose(turn))
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) that :func:`read_image` gives, from the file's header.
-
-    Raises:
-        ValueError: If the header cannot be read.
-    """
-    with _naming(path), Image.open(path) as image:
-        if image.format == "PNG" and _has_metadata_behind_pixels(path):
-            image.load()
-        # Of TIFF files, Pillow gives the upright size itself.
-        sideways = image.format != "TIFF" and _orientation(image) in _SIDEWAYS
-        height, width = image.size if sideways else image.size[::-1]
-        check_size(height, width)
-        return height, width
-
-
-def try_read(path: Path) -> Image.Image | str:
-    """What :func:`read_image` gives, or why the file cannot be read."""
-    try:
-        return read_image(path)
-    except ValueError as error:
-        return _reason(path, error.__cause__)
-
-
-def why_unreadable(path: Path) -> str | None:
-    """Why an image file cannot be read, or None if it can."""
-    result = try_read(path)
-    return result if isinstance(result, str) else None
-
-
-def unreadable(path: Path, reason: str) -> ValueError:
-    """The error that says that an image file cannot be read."""
-    return ValueError(
-        f"data_dir: {path} cannot be read: {reason}; restore the file, or, in a new pretraining, "
-        f"leave such images out by skip_unreadable"
-    )
-
-
-def readable(paths: Sequence[Path]) -> np.ndarray:
-    """Indices of the image files that can be read; all are decoded, in several processes.
-
-    Warns of those that cannot.
-
-    Raises:
-        ValueError: If none can.
-    """
-    return leave_out(paths, list(in_processes(why_unreadable, paths, "Checking images")))
-
-
-def leave_out(paths: Sequence[Path], reasons: Sequence[str | None]) -> np.ndarray:
-    """Indices of the paths that no reason speaks against; warns of the others.
-
-    Raises:
-        ValueError: If there is a reason against every path.
-    """
-    bad = [
-        f"{path} ({reason})"
-        for path, reason in zip(paths, reasons, strict=True)
-        if reason is not None
-    ]
-    shown = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
-    if len(bad) == len(paths):
-        raise ValueError(f"data_dir: none of {len(paths)} images can be read: {shown}")
-    if bad:
-        warnings.warn(
-            f"{len(bad)} of {len(paths)} images cannot be read and are left out: {shown}",
-            stacklevel=2,
-        )
-    return np.flatnonzero([reason is None for reason in reasons])
-
-
-def in_processes(
-    function: Callable[[Item], Result], items: Sequence[Item], description: str
-) -> Generator[Result]:
-    """Yield a function's results in order, computed by as many processes as are worth their start.
-
-    A progress bar appears where it takes long.
-    """
-    loader = DataLoader(
-        _Mapped(function, items),
-        batch_size=16,
-        num_workers=min(16, available_processors(), len(items) // 64),
-        collate_fn=list,
-        # Its own, so that the loader leaves the caller's random numbers alone.
-        generator=torch.Generator(),
-    )
-    with tqdm(total=len(items), desc=description, unit="img", delay=2, mininterval=1) as progress:
-        for batch in loader:
-            yield from batch
-            progress.update(len(batch))
-
-
-class _Mapped(Dataset[Result], Generic[Item, Result]):
-    """A function's results as a data set."""
-
-    def __init__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> None:
-        self.function = function
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Result:
-        return self.function(self.items[index])
-
-
-def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+def _walk(
+    folder: str, above: frozenset[tuple[int, int]], passed_over: PassedOver
+) -> Iterator[Path]:
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
     if identity in above:
@@ -232,49 +107,23 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         # DirEntry.is_dir() fails on a link to itself, where os.path.isdir() says no.
         if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry)):
             inner.append(entry.path)
-        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            continue
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix in image_suffixes():
             yield Path(entry.path)
+        else:
+            passed_over.suffixes[suffix or "without a suffix"] += 1
     for path in inner:
-        yield from _walk(path, above | {identity})
+        yield from _walk(path, above | {identity}, passed_over)
 
 
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in reading a file into an error that names it."""
-    try:
-        yield
-    except Exception as error:  # on broken files, Pillow's readers raise almost anything
-        raise unreadable(path, _reason(path, error)) from error
+def folder_that_is_there(data_dir: Path | None, expected: str = "a folder that is there") -> Path:
+    """A folder that was named, with ``~`` as the user's own.
 
-
-def _reason(path: Path, error: BaseException | None) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        empty = path.stat().st_size == 0
-        return "the file is empty" if empty else "its content is no image that Pillow knows"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).rstrip(".") or type(error).__name__
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        # The base class's, since PngImageFile's own decodes the image first.
-        orientation: int = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # broken metadata beside good pixels; what is raised depends on the break
-        return 1
-    return orientation
-
-
-def _has_metadata_behind_pixels(path: Path) -> bool:
-    """Whether a PNG file has chunks that may hold an orientation where opening it reads none."""
-    with open(path, "rb") as file:
-        file.seek(8)
-        behind = False
-        while len(header := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", header)
-            if kind == b"IDAT":
-                behind = True
-            elif behind and kind in (b"eXIf", b"iTXt", b"zTXt"):
-                return True
-            file.seek(length + 4, os.SEEK_CUR)
-    return False
+    Raises:
+        ValueError: If it is not there.
+    """
+    folder = None if data_dir is None else data_dir.expanduser()
+    if folder is None or not folder.is_dir():
+        raise ValueError(f"data_dir: expected {expected}, got {data_dir}")
+    return folder

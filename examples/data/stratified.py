@@ -1,4 +1,4 @@
-"""Parts of labelled images drawn at random, class by class, the same on every call."""
+"""Parts of labelled images, class by class, the same on every call."""
 
 import numpy as np
 import torch
@@ -52,3 +52,25 @@ def draw(labels: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray
         order = torch.randperm(len(members), generator=generator).numpy()
         drawn[members[order[:count]]] = True
     return np.flatnonzero(drawn), np.flatnonzero(~drawn)
+
+
+def even_part(labels: np.ndarray, count: int) -> np.ndarray:
+    """Choose so many of all, as many of each class as of another where there are so many.
+
+    Args:
+        labels: (n,), classes from 0.
+        count: How many to choose; all where there are fewer.
+
+    Returns:
+        Indices, ascending: the first of each class.
+
+    Example:
+        >>> even_part(np.array([0, 0, 0, 0, 1, 1, 2]), 5).tolist()
+        [0, 1, 4, 5, 6]
+    """
+    order = np.argsort(labels, kind="stable")
+    sizes = np.unique(labels, return_counts=True)[1]
+    # Of each image, how many of its class come before it.
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(np.lexsort((labels, rank))[:count])

@@ -8,8 +8,15 @@ from typing import Literal, NamedTuple, cast, get_args
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100, STL10
 
-from star_head.examples.data.image_data import DatasetName, Images, load_images, wrong_stl10_files
-from star_head.examples.data.image_folder import ImageFiles
+from star_head.adapters._images import Color, check_background
+from star_head.adapters._pixel_range import PixelRange, check_pixel_range
+from star_head.examples.data.class_names import class_names
+from star_head.examples.data.image_data import DatasetName, load_images
+from star_head.examples.data.image_files import PLAIN, Conversion, ImageFiles
+from star_head.examples.data.image_folder import folder_that_is_there
+from star_head.examples.data.images import Images, ImageSplits
+from star_head.examples.data.published import fashion_mnist_is_there, wrong_stl10_files
+from star_head.examples.data.splits import Folders, find_all_splits
 from star_head.examples.data.stratified import hold_out
 from star_head.examples.data.transfer_files import (
     ListedName,
@@ -30,6 +37,9 @@ TransferName = Literal[
     "folder",
 ]
 Metric = Literal["top-1", "mean per class"]
+
+# Measured on when asked for by name, and not wherever they lie.
+_ASKED = ("digits", "folder")
 
 _MEAN_PER_CLASS = ("aircraft", "caltech101", "flowers102", "pets")
 
@@ -66,7 +76,14 @@ class TransferData(NamedTuple):
     metric: Metric
 
 
-def load_transfer(name: TransferName, data_dir: Path) -> TransferData:
+def load_transfer(
+    name: TransferName,
+    data_dir: Path | None = None,
+    *,
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
+) -> TransferData:
     """Load a data set with its validation part, which is the same on every call.
 
     Aircraft, DTD (partition 1) and Flowers102 have a validation part of their own, Caltech101 is
@@ -78,12 +95,17 @@ def load_transfer(name: TransferName, data_dir: Path) -> TransferData:
 
     Args:
         name: CIFAR, Fashion-MNIST and STL10 are read or fetched as :func:`load_images` does it,
-            and digits need no files. ``"folder"``: ``train``, ``val`` and ``test`` with class
-            folders in them, or what :func:`load_images` takes that has classes.
-        data_dir: Where each data set has its folder as torchvision lays it out: food-101, mit67,
-            oxford-iiit-pet, flowers-102, caltech101, stanford_cars, fgvc-aircraft-2013b, dtd,
-            SUN397, cifar-10-batches-py, cifar-100-python, stl10_binary, imagenet100 (with train
-            and val in it), FashionMNIST (or its four .gz files). For ``"folder"``, the folder.
+            and digits need no files. ``"folder"``: ``train``, ``val`` and ``test``, or other usual
+            names of these, with class folders in them; or what :func:`load_images` takes that has
+            classes.
+        data_dir: ``data`` unless given. Where each data set has its folder as torchvision lays
+            it out: food-101, mit67, oxford-iiit-pet, flowers-102, caltech101, stanford_cars,
+            fgvc-aircraft-2013b, dtd, SUN397, cifar-10-batches-py, cifar-100-python, stl10_binary,
+            imagenet100 (with train and val in it), FashionMNIST (or its four .gz files). For
+            ``"folder"``, the folder.
+        pixel_range: For ``"folder"``, as of :func:`load_images`.
+        background: Likewise.
+        folders: Likewise.
 
     Raises:
         ValueError: If the data set is not there, with how to get it; if it is not as expected;
@@ -91,28 +113,37 @@ def load_transfer(name: TransferName, data_dir: Path) -> TransferData:
     """
     if name not in get_args(TransferName):
         raise ValueError(f"dataset: expected one of {get_args(TransferName)}, got {name!r}")
+    given = {"pixel_range": pixel_range, "background": background, "folders": folders}
+    if name != "folder":
+        if any(value is not None for value in given.values()):
+            raise ValueError(f"{', '.join(given)}: expected None with {name!r}, got {given}")
+        return _load_published(name, data_dir)
+    data_dir = folder_that_is_there(data_dir, "a folder of images")
+    if folders in (None, "splits") and (splits := find_all_splits(data_dir)):
+        conversion = Conversion(check_pixel_range(pixel_range), check_background(background))
+        return _of_listing(name, read_parts(data_dir, splits), conversion)
+    images = load_images(
+        name, data_dir, pixel_range=pixel_range, background=background, folders=folders
+    )
+    return _of_images(name, data_dir, images, folders)
+
+
+def _load_published(name: TransferName, data_dir: Path | None) -> TransferData:
+    root = Path("data") if data_dir is None else folder_that_is_there(data_dir)
     if name in get_args(ListedName):
-        return _of_listing(name, read_listing(cast(ListedName, name), data_dir))
-    if name == "folder" and all((data_dir / part).is_dir() for part in ("train", "val", "test")):
-        return _of_listing(name, read_parts(data_dir))
-    place = data_dir / name if name == "imagenet100" else data_dir
-    if name == "imagenet100" and not place.is_dir():
+        return _of_listing(name, read_listing(cast(ListedName, name), root))
+    place = root / name if name == "imagenet100" else data_dir
+    if name == "imagenet100" and not (root / name).is_dir():
         raise ValueError(
             f"data_dir: imagenet100 is not in {place}\nGet ILSVRC2012 from https://image-net.org "
-            f"and put the folders of 100 of its classes, or links to them, into {place / 'train'} "
-            f"and {place / 'val'}"
+            f"and put the folders of 100 of its classes, or links to them, into "
+            f"{root / name / 'train'} and {root / name / 'val'}"
         )
-    _, train, test = load_images(cast(DatasetName, name), place)
-    if train is None or test is None:
-        raise ValueError(
-            f"data_dir: expected class folders in {place}, or train/ and val/ or test/ with these, "
-            f"found images without"
-        )
-    return _with_drawn_validation(name, train, test, int(train.labels.max()) + 1)
+    return _of_images(name, place, load_images(cast(DatasetName, name), place))
 
 
 def available(data_dir: Path) -> list[TransferName]:
-    """Names of the data sets that lie whole below a folder; digits always, ``"folder"`` never.
+    """Names of the data sets that lie whole below a folder; never ``"digits"`` and ``"folder"``.
 
     Warns of those that are there in part. Fetches nothing.
     """
@@ -121,21 +152,38 @@ def available(data_dir: Path) -> list[TransferName]:
 
 def measure_each(
     dataset: TransferName | Literal["all"],
-    data_dir: Path,
+    data_dir: Path | None,
     measure: Callable[[TransferName, TransferData], None],
+    *,
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> list[TransferName]:
     """Measure on one data set, or on all that are available and can be measured on.
+
+    Args:
+        dataset: The data set; ``"all"``: those that :func:`available` names.
+        data_dir: As of :func:`load_transfer`.
+        measure: Called with each data set.
+        pixel_range: As of :func:`load_transfer`, for ``"folder"``.
+        background: Likewise.
+        folders: Likewise.
 
     Returns:
         Those that could not, after printing why.
 
     Raises:
-        ValueError: If the one that was asked for cannot be measured on.
+        ValueError: If the one that was asked for cannot be measured on, if ``data_dir`` is not
+            there, or if no data set lies there.
     """
     left: list[TransferName] = []
-    for name in available(data_dir) if dataset == "all" else [dataset]:
+    names = [dataset] if dataset != "all" else _found(data_dir)
+    for name in names:
         try:
-            measure(name, load_transfer(name, data_dir))
+            data = load_transfer(
+                name, data_dir, pixel_range=pixel_range, background=background, folders=folders
+            )
+            measure(name, data)
         except ValueError as error:
             if dataset != "all":
                 raise
@@ -144,12 +192,41 @@ def measure_each(
     return left
 
 
-def _of_listing(name: TransferName, listing: Listing) -> TransferData:
+def _found(data_dir: Path | None) -> list[TransferName]:
+    place = folder_that_is_there(Path("data") if data_dir is None else data_dir)
+    if names := available(place):
+        return names
+    raise ValueError(
+        f"data_dir: none of {', '.join(n for n in get_args(TransferName) if n not in _ASKED)} "
+        f"lies in {place}; with dataset='folder' it is measured on as a folder of class folders, "
+        f"and dataset='digits' needs no files"
+    )
+
+
+def _of_images(
+    name: TransferName, place: Path | None, splits: ImageSplits, folders: Folders | None = None
+) -> TransferData:
+    if splits.train is None or splits.test is None:
+        raise ValueError(
+            f"data_dir: expected class folders in {place}, or train/ and val/ or test/ with these, "
+            f"found images without"
+        )
+    count = int(splits.train.labels.max()) + 1
+
+    def names() -> list[str]:
+        return class_names(cast(DatasetName, name), place, count, folders)
+
+    return _with_drawn_validation(name, splits.train, splits.test, count, names)
+
+
+def _of_listing(
+    name: TransferName, listing: Listing, conversion: Conversion = PLAIN
+) -> TransferData:
     own_validation = listing.validation or []
     samples = [*listing.train, *own_validation, *listing.test]
     label_of = {c: label for label, c in enumerate(listing.classes)}
     images = Images(
-        ImageFiles([path for path, _ in samples]),
+        ImageFiles([path for path, _ in samples], conversion),
         np.arange(len(samples)),
         np.array([label_of[c] for _, c in samples]),
     )
@@ -157,18 +234,26 @@ def _of_listing(name: TransferName, listing: Listing) -> TransferData:
     fitted = count + len(own_validation)
     train, test = images.part(np.arange(fitted)), images.part(np.arange(fitted, len(images)))
     if not own_validation:
-        return _with_drawn_validation(name, train, test, len(listing.classes))
+        return _with_drawn_validation(
+            name, train, test, len(listing.classes), lambda: listing.classes
+        )
     return TransferData(train, count, test, len(listing.classes), _metric(name))
 
 
 def _with_drawn_validation(
-    name: TransferName, train: Images, test: Images, num_classes: int
+    name: TransferName,
+    train: Images,
+    test: Images,
+    num_classes: int,
+    classes: Callable[[], list[str]],
 ) -> TransferData:
     if num_classes < 2:
         raise ValueError(f"data_dir: expected two classes or more in {name}, got {num_classes}")
     present = np.bincount(train.labels, minlength=num_classes)
     if not present.all():
-        raise ValueError(f"data_dir: {name} has no training images of class {present.argmin()}")
+        raise ValueError(
+            f"data_dir: {name} has no training images of class {classes()[present.argmin()]!r}"
+        )
     images, of = _VALIDATION.get(name, (1, 5))
     fitted, chosen_by = hold_out(train.labels, max(1, round(len(train) * images / of)))
     if not len(chosen_by):
@@ -202,12 +287,8 @@ def _is_there(name: TransferName, root: Path) -> bool:
     if name == "imagenet100":
         return all((root / name / part).is_dir() for part in ("train", "val"))
     if name == "fashion-mnist":
-        files = [
-            f"{p}-{k}-ubyte" for p in ("train", "t10k") for k in ("images-idx3", "labels-idx1")
-        ]
-        unpacked = _are_files(root / "FashionMNIST" / "raw", files)
-        return unpacked or _are_files(root, [f"{file}.gz" for file in files])
-    return name == "digits"
+        return fashion_mnist_is_there(root)
+    return False
 
 
 def _is_whole(name: ListedName, root: Path) -> bool:

@@ -8,12 +8,18 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.io import loadmat
 
-from star_head.examples.data.image_folder import find_of_classes, subfolders
+from star_head.examples.data.annotation_files import (
+    NotAsPublished,
+    read_lines,
+    read_mat,
+    reading,
+)
+from star_head.examples.data.image_folder import PassedOver, find_of_classes, subfolders
+from star_head.examples.data.splits import Splits
 from star_head.examples.data.stratified import draw
 
 ListedName = Literal[
@@ -70,6 +76,8 @@ def read_listing(name: ListedName, root: Path) -> Listing:
         listing = place.read(root / place.folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"data_dir: {name} lacks {error.filename}{advice}") from error
+    except NotAsPublished as error:
+        raise ValueError(f"data_dir: {name}: {error}{advice}") from error
     except Exception as error:  # what a broken file raises depends on its format and on how
         raise ValueError(f"data_dir: {name} in {root} is not as published: {error!r}") from error
     check_listing(listing, name, advice)
@@ -81,23 +89,27 @@ def is_begun(name: ListedName, root: Path) -> bool:
     return (root / _LISTED[name].folder).is_dir()
 
 
-def read_parts(root: Path) -> Listing:
-    """List the class folders in the folders train, val and test.
+def read_parts(root: Path, splits: Splits) -> Listing:
+    """List the class folders in folders for training, validation and test.
 
     Raises:
         ValueError: If there are other classes in one than in another.
     """
-    classes = subfolders(root / "train")
+    classes = subfolders(root / splits.train)
+    passed_over = PassedOver()
     train, validation, test = (
-        find_of_classes(root / part, subfolders(root / part)) for part in ("train", "val", "test")
+        find_of_classes(root / part, subfolders(root / part), passed_over)
+        for part in splits
+        if part is not None
     )
+    passed_over.warn(root)
     listing = Listing(classes, train, test, validation)
     check_listing(listing, f"the folder {root}", "")
     return listing
 
 
 def check_listing(listing: Listing, name: str, advice: str) -> None:
-    """See that all images are there and that each part has all classes and no others.
+    """See that all images are there, in one part each, which has all classes and no others.
 
     Raises:
         ValueError: If not; ``name`` and ``advice`` are part of the message.
@@ -123,20 +135,17 @@ def check_listing(listing: Listing, name: str, advice: str) -> None:
         if absent := [c for c in listing.classes if c not in found]:
             raise ValueError(f"data_dir: {name} has no {part} images of classes {_shown(absent)}")
 
+    seen: dict[Path, str] = {}
+    for part, samples in parts.items():
+        if both := [path for path, _ in samples if seen.setdefault(path, part) != part]:
+            raise ValueError(
+                f"data_dir: {name} has {len(both)} images in its {seen[both[0]]} and in its "
+                f"{part} images, first {both[0]}{advice}"
+            )
+
 
 def _shown(names: list[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-
-
-def _lines(path: Path) -> list[str]:
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
-
-
-def _mat(path: Path, key: str) -> np.ndarray:
-    with open(path, "rb") as file:
-        content: dict[str, Any] = loadmat(file, squeeze_me=True)
-    return np.atleast_1d(content[key])
 
 
 def _numbers(count: int) -> list[str]:
@@ -147,12 +156,14 @@ def _numbers(count: int) -> list[str]:
 def _food101(folder: Path) -> Listing:
 
     def part(name: str) -> list[Sample]:
-        listed = json.loads((folder / "meta" / f"{name}.json").read_text(encoding="utf-8"))
-        return [
-            (folder / "images" / f"{image}.jpg", c)
-            for c, images in listed.items()
-            for image in images
-        ]
+        path = folder / "meta" / f"{name}.json"
+        with reading(path):
+            listed = json.loads(path.read_text(encoding="utf-8"))
+            return [
+                (folder / "images" / f"{image}.jpg", c)
+                for c, images in listed.items()
+                for image in images
+            ]
 
     train = part("train")
     return Listing(sorted({c for _, c in train}), train, part("test"))
@@ -161,7 +172,7 @@ def _food101(folder: Path) -> Listing:
 def _mit67(folder: Path) -> Listing:
 
     def part(name: str) -> list[Sample]:
-        lines = _lines(folder / f"{name}Images.txt")
+        lines = read_lines(folder / f"{name}Images.txt")
         return [(folder / "Images" / line, line.split("/")[0]) for line in lines]
 
     train = part("Train")
@@ -171,18 +182,30 @@ def _mit67(folder: Path) -> Listing:
 def _pets(folder: Path) -> Listing:
 
     def part(name: str) -> list[Sample]:
-        lines = [line.split() for line in _lines(folder / "annotations" / f"{name}.txt")]
-        return [(folder / "images" / f"{image}.jpg", number) for image, number, *_ in lines]
+        path = folder / "annotations" / f"{name}.txt"
+        with reading(path):
+            lines = [line.split() for line in read_lines(path)]
+            return [
+                (folder / "images" / f"{image}.jpg", str(int(number)))
+                for image, number, *_ in lines
+            ]
 
     train = part("trainval")
     return Listing(_numbers(max(int(c) for _, c in train)), train, part("test"))
 
 
 def _flowers102(folder: Path) -> Listing:
-    labels = _mat(folder / "imagelabels.mat", "labels")
+    labels = read_mat(folder / "imagelabels.mat", "labels")
 
     def part(key: str) -> list[Sample]:
-        numbers = _mat(folder / "setid.mat", key)
+        path = folder / "setid.mat"
+        numbers = read_mat(path, key)
+        with reading(path):
+            if numbers.min() < 1 or numbers.max() > len(labels):
+                raise ValueError(
+                    f"expected numbers of 1 to {len(labels)}, of which imagelabels.mat has the "
+                    f"labels, in {key!r}, got {numbers.min()} to {numbers.max()}"
+                )
         return [(folder / "jpg" / f"image_{i:05}.jpg", str(labels[i - 1])) for i in numbers]
 
     return Listing(_numbers(labels.max()), part("trnid"), part("tstid"), part("valid"))
@@ -208,12 +231,16 @@ def _caltech101(folder: Path) -> Listing:
 def _cars(folder: Path) -> Listing:
 
     def part(images: str, annotations: Path) -> list[Sample]:
-        listed = _mat(annotations, "annotations")
-        names, numbers = listed["fname"], listed["class"]
-        return [(folder / images / n, str(c)) for n, c in zip(names, numbers, strict=True)]
+        listed = read_mat(annotations, "annotations")
+        with reading(annotations):
+            names, numbers = listed["fname"], listed["class"]
+            there = sum(1 for _ in (folder / images).glob("[!.]*.jpg"))
+            if len(names) < there:  # those of the other part, say
+                raise ValueError(f"it lists {len(names)} images, and {images} has {there}")
+            return [(folder / images / n, str(int(c))) for n, c in zip(names, numbers, strict=True)]
 
     return Listing(
-        _numbers(len(_mat(folder / "devkit" / "cars_meta.mat", "class_names"))),
+        _numbers(len(read_mat(folder / "devkit" / "cars_meta.mat", "class_names"))),
         part("cars_train", folder / "devkit" / "cars_train_annos.mat"),
         part("cars_test", folder / "cars_test_annos_withlabels.mat"),
     )
@@ -223,17 +250,19 @@ def _aircraft(folder: Path) -> Listing:
     data = folder / "data"
 
     def part(name: str) -> list[Sample]:
-        lines = [line.split(" ", 1) for line in _lines(data / f"images_variant_{name}.txt")]
-        return [(data / "images" / f"{image}.jpg", variant) for image, variant in lines]
+        path = data / f"images_variant_{name}.txt"
+        with reading(path):
+            lines = [line.split(" ", 1) for line in read_lines(path)]
+            return [(data / "images" / f"{image}.jpg", variant) for image, variant in lines]
 
-    return Listing(_lines(data / "variants.txt"), part("train"), part("test"), part("val"))
+    return Listing(read_lines(data / "variants.txt"), part("train"), part("test"), part("val"))
 
 
 def _dtd(folder: Path) -> Listing:
     data = folder / "dtd"
 
     def part(name: str) -> list[Sample]:
-        lines = _lines(data / "labels" / f"{name}1.txt")
+        lines = read_lines(data / "labels" / f"{name}1.txt")
         return [(data / "images" / line, line.split("/")[0]) for line in lines]
 
     train = part("train")
@@ -243,10 +272,10 @@ def _dtd(folder: Path) -> Listing:
 def _sun397(folder: Path) -> Listing:
 
     def part(name: str) -> list[Sample]:
-        lines = _lines(folder / f"{name}_01.txt")
+        lines = read_lines(folder / f"{name}_01.txt")
         return [(folder / line.lstrip("/"), line.rsplit("/", 1)[0]) for line in lines]
 
-    return Listing(_lines(folder / "ClassName.txt"), part("Training"), part("Testing"))
+    return Listing(read_lines(folder / "ClassName.txt"), part("Training"), part("Testing"))
 
 
 def _by_torchvision(name: str) -> str:

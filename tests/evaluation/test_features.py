@@ -106,3 +106,37 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path, images: Images
     with pytest.raises(ValueError, match="features of image 0 are not finite"):
         extract(encoder, images, cache=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("low_high", [(0, 1), (-1000, 3000), (0, 65535)])
+def test_images_of_more_than_8_bits_by_their_range(low_high: tuple[float, float]) -> None:
+    low, high = low_high
+    ramp = np.linspace(0, 1, 256).reshape(16, 16)
+    values = (low + ramp * (high - low)).astype(np.float32)
+    plain, ranged = EvaluationTransform(16, NORMALIZE), EvaluationTransform(16, NORMALIZE, low_high)
+    expected = plain(Image.fromarray((ramp * 255).round().astype(np.uint8)))
+    for image in (Image.fromarray(values), torch.from_numpy(values)[None]):
+        assert (ranged(image) - expected).abs().max() < 1e-6
+        with pytest.raises((ValueError, TypeError), match=f"pixels from {low} to {high}"):
+            plain(image)
+
+
+def test_a_long_image_is_cut_before_it_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, resize = [], Image.Image.resize
+
+    def noting(self: Image.Image, size: tuple[int, int], *args: object) -> Image.Image:
+        made.append(size)
+        return resize(self, size, *args)
+
+    monkeypatch.setattr(Image.Image, "resize", noting)
+    assert EvaluationTransform(224, NORMALIZE)(Image.new("RGB", (20_000, 2))).shape[1:] == (
+        224,
+        224,
+    )
+    assert max(made[0]) <= 9 * 224
+
+
+def test_transparent_pixels_take_the_background() -> None:
+    red = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    white = EvaluationTransform(16, NORMALIZE)(Image.new("RGB", (20, 20), (255, 255, 255)))
+    assert torch.equal(EvaluationTransform(16, NORMALIZE, None, (255, 255, 255))(red), white)

@@ -4,16 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import CIFAR100
 
 from star_head.adapters.timm import create_backbone, export_encoder
 from star_head.examples import few_shot
-from star_head.examples.data import image_data
+from star_head.examples.data import published
 from star_head.examples.data.few_shot_data import load_few_shot
 from star_head.examples.data.image_data import Images
 
@@ -38,16 +38,18 @@ def names(images: Images, root: Path) -> list[str]:
 
 
 def test_fc100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stand_in(root: Path, train: bool, download: bool) -> SimpleNamespace:
-        targets = np.random.default_rng(train).permutation(np.arange(500 if train else 100) % 100)
-        # The pixels say class and part.
-        pixels = np.zeros((len(targets), 32, 32, 3), np.uint8)
-        pixels[..., 0], pixels[..., 1] = targets[:, None, None], train
-        return SimpleNamespace(data=pixels, targets=targets.tolist())
+    class StandIn(CIFAR100):
+        def __init__(self, root: Path, train: bool, download: bool) -> None:
+            random = np.random.default_rng(train)
+            targets = random.permutation(np.arange(500 if train else 100) % 100)
+            # The pixels say class and part.
+            pixels = np.zeros((len(targets), 32, 32, 3), np.uint8)
+            pixels[..., 0], pixels[..., 1] = targets[:, None, None], train
+            self.data, self.targets = pixels, targets.tolist()
 
     assert len(COARSE) == 100
     assert np.bincount(COARSE).tolist() == [5] * 20
-    monkeypatch.setattr(image_data, "CIFAR100", stand_in)
+    monkeypatch.setattr(published, "CIFAR100", StandIn)
     images = load_few_shot("fc100", tmp_path)
     assert np.bincount(images.labels).tolist() == [6] * 20
     pixels = np.array([np.array(images[i][0])[0, 0] for i in range(len(images))])

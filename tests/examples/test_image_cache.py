@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 from star_head.examples.data import image_cache
 from star_head.examples.data.image_cache import CachedImages, cache_images
 from star_head.examples.data.image_data import load_images
-from star_head.examples.data.image_folder import find_images, read_image
+from star_head.examples.data.image_files import read_image
+from star_head.examples.data.image_folder import find_images
 
 
 @pytest.fixture
@@ -163,11 +164,11 @@ import os, sys
 from pathlib import Path
 from star_head.examples.data import image_cache
 decode, seen = image_cache._decode, []
-def dying(file, item):
+def dying(file, conversion, item):
     seen.append(item)
     if len(seen) == 7:
         os.kill(os.getpid(), 9)
-    return decode(file, item)
+    return decode(file, conversion, item)
 image_cache._decode = dying
 image_cache.cache_images(sorted(Path(sys.argv[1]).rglob("*.*")), Path(sys.argv[2]))
 """
@@ -274,7 +275,9 @@ def test_images_that_could_not_be_read_only_then(
     with monkeypatch.context() as patched:
         for name, good in (("try_read", try_read), ("why_unreadable", image_cache.why_unreadable)):
             patched.setattr(
-                image_cache, name, lambda p, good=good: "gone" if p == paths[2] else good(p)
+                image_cache,
+                name,
+                lambda p, how, good=good: "gone" if p == paths[2] else good(p, how),
             )
         with pytest.warns(UserWarning, match="1 of 12"):
             cache_images(paths, tmp_path / "cache", skip_unreadable=True)

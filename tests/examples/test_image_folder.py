@@ -10,15 +10,16 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from star_head.examples.data import image_folder
-from star_head.examples.data.image_folder import (
+from star_head import _processors
+from star_head.examples.data.image_files import (
+    Conversion,
     ImageFiles,
-    find_images,
     in_processes,
     read_image,
     read_size,
     readable,
 )
+from star_head.examples.data.image_folder import find_images
 
 
 def picture(height: int = 6, width: int = 8, seed: int = 0) -> Image.Image:
@@ -45,6 +46,7 @@ def test_finds_images_in_order(tmp_path: Path) -> None:
     assert found(tmp_path) == [
         "Y.PGM",
         "z.bmp",
+        "a/page.gif",
         "a/z.webp",
         "a b/1.tiff",
         "b/10.JPG",
@@ -146,12 +148,27 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
     assert np.array_equal(np.array(read_image(tmp_path / "a.png")), np.array(image.convert("RGB")))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bit_grey_is_scaled(tmp_path: Path, suffix: str) -> None:
-    values = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
-    Image.fromarray(values).save(tmp_path / f"a{suffix}")
-    read = np.array(read_image(tmp_path / f"a{suffix}"))
-    assert np.array_equal(read[..., 0], values // 256)
+@pytest.mark.parametrize(
+    ("dtype", "suffix"),
+    [("u2", ".png"), ("u2", ".tif"), ("i4", ".tif"), ("f4", ".tif"), ("u2", ".jp2")],
+)
+def test_more_than_8_bits_need_a_range(tmp_path: Path, dtype: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    values = np.linspace(0, 4095, 64).reshape(8, 8).astype(dtype)
+    Image.fromarray(values).save(path)
+    message = f"data_dir: {path} cannot be read: it has mode .*pixels from 0 to 4095.*pixel_range="
+    with pytest.raises(ValueError, match=message) as raised:
+        read_image(path)
+    assert "restore" not in str(raised.value)
+    read = np.array(read_image(path, Conversion(pixel_range=(0, 4095))))
+    assert np.abs(read[..., 0] - values / 4095 * 255).max() < 0.6
+    assert ImageFiles([path]).sizes(np.arange(1)) == [(8, 8)]
+
+
+def test_a_background_is_under_what_is_transparent(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 6), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png", Conversion(background=(0, 0, 255)))
+    assert np.unique(np.array(read).reshape(-1, 3), axis=0).tolist() == [[0, 0, 255]]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
@@ -231,13 +248,13 @@ def spoil(root: Path) -> dict[str, str]:
     header = b"P6 20000 20000 255\n"
     (root / "huge.ppm").write_bytes(header)
     return {
-        "cut.jpg": "image file is truncated",
-        "cut.png": "truncated",
-        "empty.png": "the file is empty",
-        "text.jpg": "its content is no image that Pillow knows",
-        "gone.png": "No such file or directory",
-        "thin.png": "expected sides of at least 2 pixels",
-        "huge.ppm": "400000000 pixels",
+        "cut.jpg": "image file is truncated.*; restore the file, or",
+        "cut.png": "truncated.*; restore the file, or",
+        "empty.png": "the file is empty; restore the file, or",
+        "text.jpg": "its content is no image that Pillow knows; restore the file, or",
+        "gone.png": "No such file or directory; restore the file, or",
+        "thin.png": "expected sides of at least 2 pixels.*; restore the file, or",
+        "huge.ppm": r"400000000 pixels.*where you trust it.*PIL\.Image\.MAX_IMAGE_PIXELS",
     }
 
 
@@ -245,9 +262,20 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     for name, reason in spoil(tmp_path).items():
         with pytest.raises(
             ValueError,
-            match=rf"data_dir: \S*/{name} cannot be read: .*{reason}.*; restore the file, or",
+            match=rf"data_dir: \S*/{name} cannot be read: .*{reason}",
         ):
             read_image(tmp_path / name)
+
+
+def test_pillows_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (100, 60)).save(tmp_path / "map.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)
+    for read in (read_image, read_size):
+        with pytest.raises(ValueError, match="6000 pixels.*MAX_IMAGE_PIXELS.*2500") as raised:
+            read(tmp_path / "map.png")
+        assert "restore" not in str(raised.value)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    assert read_image(tmp_path / "map.png").size == (100, 60)
 
 
 def test_a_file_one_may_not_read(tmp_path: Path) -> None:
@@ -292,7 +320,7 @@ def test_nothing_readable(tmp_path: Path) -> None:
 
 
 def test_results_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_folder.os, "sched_getaffinity", lambda _: range(2), raising=False)
+    monkeypatch.setattr(_processors.os, "sched_getaffinity", lambda _: range(2), raising=False)
     assert list(in_processes(abs, range(-300, 0), "")) == list(range(300, 0, -1))
 
 
@@ -301,3 +329,17 @@ def test_sizes_of_a_data_set_leave_out_bad_headers(tmp_path: Path) -> None:
     touch(tmp_path, "b.png")
     picture(6, 7).save(tmp_path / "c.png")
     assert ImageFiles(find_images(tmp_path)).sizes(np.arange(3)) == [(4, 5), (6, 7)]
+
+
+@pytest.mark.parametrize(
+    ("count", "available", "expected"), [(6, None, 6), (None, None, 1), (6, {0, 3}, 2)]
+)
+def test_processors_of_the_machine_where_the_system_does_not_say_which(
+    monkeypatch: pytest.MonkeyPatch, count: int | None, available: set | None, expected: int
+) -> None:
+    if available is None:  # macOS and Windows
+        monkeypatch.delattr(_processors.os, "sched_getaffinity", raising=False)
+    else:
+        monkeypatch.setattr(_processors.os, "sched_getaffinity", lambda _: available, raising=False)
+    monkeypatch.setattr(_processors.os, "cpu_count", lambda: count)
+    assert _processors.available_processors() == expected

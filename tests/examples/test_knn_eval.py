@@ -158,7 +158,7 @@ def test_bad_input(tmp_path: Path) -> None:
 def test_from_the_command_line(tmp_path: Path) -> None:
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
-    arguments = ["encoder", "--data-dir=nowhere", "--k=[1,5,20]", "--half=true"]
+    arguments = ["encoder", "--dataset=digits", "--k=[1,5,20]", "--half=true"]
     done = subprocess.run(
         [sys.executable, knn_eval.__file__, *arguments],
         cwd=tmp_path,
@@ -167,10 +167,22 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "runs/knn_eval.json").read_text())
-    assert list(results["datasets"]) == ["digits"]  # what scikit-learn ships is always there
+    assert list(results["datasets"]) == ["digits"]
     digits = results["datasets"]["digits"]
     assert (digits["train"], digits["test"]) == (1437, 360)
     for k in (1, 5, 20):
         top1, top5 = digits[f"k={k}"].values()
         assert 0.5 < top1 <= top5 <= 1
         assert f"{k:6}{100 * top1:8.2f}{100 * top5:8.2f}" in done.stdout
+
+
+def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
+    encoder = str(tmp_path / "encoder")
+    for dataset in ("all", "digits", "cifar10", "folder", "imagenet100", "food101", "stl10"):
+        with pytest.raises(ValueError, match=f"data_dir: expected a folder .*got {missing}"):
+            main(encoder, missing, dataset)
+    assert not missing.exists()
+    with pytest.raises(ValueError, match=f"data_dir: none of cifar10, .* lies in {tmp_path}; .*"):
+        main(encoder, tmp_path)

@@ -175,14 +175,14 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
     done = subprocess.run(
-        [sys.executable, linear_eval.__file__, "encoder", "--data-dir=nowhere", "--half=true"],
+        [sys.executable, linear_eval.__file__, "encoder", "--dataset=digits", "--half=true"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "runs/linear_eval.json").read_text())
-    assert list(results["datasets"]) == ["digits"]  # what scikit-learn ships is always there
+    assert list(results["datasets"]) == ["digits"]
     found = results["datasets"]["digits"]
     assert (found["train"], found["validation"], found["test"]) == (1150, 287, 360)
     assert 0.8 < found["accuracy"] <= 1
@@ -190,3 +190,15 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert results["mean"] == {"1 here": found["accuracy"]}
     assert "45 of 45 strengths converged" in done.stdout
     assert f"mean of 1 here: {100 * found['accuracy']:.2f}" in done.stdout
+
+
+def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
+    encoder = str(tmp_path / "encoder")
+    for dataset in ("all", "digits", "cifar10", "folder", "imagenet100", "food101", "stl10"):
+        with pytest.raises(ValueError, match=f"data_dir: expected a folder .*got {missing}"):
+            main(encoder, missing, dataset)
+    assert not missing.exists()
+    with pytest.raises(ValueError, match=f"data_dir: none of cifar10, .* lies in {tmp_path}; .*"):
+        main(encoder, tmp_path)

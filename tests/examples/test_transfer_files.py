@@ -282,10 +282,48 @@ def test_missing_and_broken_annotations(tmp_path: Path, name: ListedName) -> Non
     file = tmp_path / ANNOTATIONS[name]
     if name != "aircraft":
         file.write_bytes(b"}\xff\0 nothing\n")
-        with pytest.raises(ValueError, match=f"data_dir: {name} (in .* is not as pub|lacks .* im)"):
+        with pytest.raises(ValueError, match=f"data_dir: {name}(: {file} is not|.* lacks .* im)"):
+            load_transfer(name, tmp_path)
+    for content in (b"<html><body>404 Not Found</body></html>\n", b"\x1f\x8b\x08\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=f"data_dir: {name}: {file} is not as published: "):
             load_transfer(name, tmp_path)
     file.unlink()
     with pytest.raises(ValueError, match=f"data_dir: {name} lacks {file}\n"):
+        load_transfer(name, tmp_path)
+
+
+# A list and the one that was saved under its name, and what is said.
+SWAPPED: dict[ListedName, tuple[str, str, str]] = {
+    "food101": ("food-101/meta/train.json", "food-101/meta/test.json", "in its training and"),
+    "mit67": ("mit67/TestImages.txt", "mit67/TrainImages.txt", "in its training and in its test"),
+    "pets": (
+        "oxford-iiit-pet/annotations/trainval.txt",
+        "oxford-iiit-pet/annotations/test.txt",
+        "in its training and in its test",
+    ),
+    "flowers102": ("flowers-102/imagelabels.mat", "flowers-102/setid.mat", "expected 'labels'"),
+    "cars": (
+        "stanford_cars/devkit/cars_train_annos.mat",
+        "stanford_cars/cars_test_annos_withlabels.mat",
+        "cars_train_annos.mat is not as published: it lists 12 images, and cars_train has 30",
+    ),
+    "aircraft": (
+        "fgvc-aircraft-2013b/data/images_variant_test.txt",
+        "fgvc-aircraft-2013b/data/images_variant_val.txt",
+        "in its test and in its validation images",
+    ),
+    "dtd": ("dtd/dtd/labels/train1.txt", "dtd/dtd/labels/test1.txt", "in its training and"),
+    "sun397": ("SUN397/Testing_01.txt", "SUN397/Training_01.txt", "in its training and in its"),
+}
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+def test_a_file_under_the_name_of_another(tmp_path: Path, name: ListedName) -> None:
+    TREES[name](tmp_path)
+    file, other, said = SWAPPED[name]
+    (tmp_path / file).write_bytes((tmp_path / other).read_bytes())
+    with pytest.raises(ValueError, match=f"data_dir: {name}.*{said}"):
         load_transfer(name, tmp_path)
 
 
@@ -354,13 +392,13 @@ def test_caltech_with_too_few_images(tmp_path: Path) -> None:
 
 
 def test_available(root: Path, tmp_path: Path) -> None:
-    assert set(available(root)) == {*TREES, "digits"}
-    assert available(tmp_path) == ["digits"]
+    assert set(available(root)) == {*TREES}
+    assert available(tmp_path) == []
     mit67(tmp_path)
     dtd(tmp_path)
     (tmp_path / "dtd/dtd/labels/test1.txt").unlink()
     with pytest.warns(UserWarning, match="dtd is left out: data_dir: dtd lacks .*test1.txt"):
-        assert available(tmp_path) == ["mit67", "digits"]
+        assert available(tmp_path) == ["mit67"]
 
 
 def test_listing_keeps_its_order(root: Path) -> None:
