@@ -125,9 +125,9 @@ def collate(samples: Sequence[Any]) -> Any:
             label, index or file's name.
 
     Returns:
-        A batch of the same form, a tuple for a list: :class:`RecordedImages`, their images in a
-        list if sizes differ, and what PyTorch's default collate makes of the rest; ``None`` of a
-        part that every sample lacks.
+        A batch of the same form, with a tuple in place of a list. It holds the
+        :class:`RecordedImages`, their images in a list if sizes differ, and what PyTorch's default
+        collate makes of the rest; ``None`` of a part that every sample lacks.
 
     Raises:
         TypeError: If there are no recorded images, or several, in a sample.
