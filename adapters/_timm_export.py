@@ -118,7 +118,7 @@ def export_encoder(
     if has_small_stem(encoder):
         model_config["star_head"] = {"small_images": True}
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:

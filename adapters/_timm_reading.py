@@ -53,7 +53,7 @@ def load_encoder(folder: str | os.PathLike[str], *, keep_classifier: bool = Fals
         >>> encoder(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 512])
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(

@@ -104,6 +104,7 @@ def extract(
             precision.
         OSError: If the disk has no room.
     """
+    cache = cache.expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"{_digest(encoder, images, half)}.npy"
     if not path.exists():

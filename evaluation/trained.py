@@ -48,7 +48,7 @@ def open_trained(checkpoint: str) -> Trained:
         ValueError: If there is no such file, it holds no backbone and head, or its head or views
             are not such as examples/pretrain.py makes.
     """
-    path = Path(checkpoint)
+    path = Path(checkpoint).expanduser()
     if not path.is_file():
         raise ValueError(
             f"checkpoints: expected files of examples/pretrain.py or of the authors, which hold "

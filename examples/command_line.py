@@ -1,11 +1,12 @@
 """A typed function as a command line, options spelled with dashes or underscores."""
 
+import os
 import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, auto_cli
 
@@ -14,14 +15,14 @@ def run(main: Callable[..., None], several: str | None = None) -> None:
     """Call a function with arguments from the command line; its docstring is the help.
 
     jsonargparse names an option exactly as the parameter, ``--batch_size``; this takes
-    ``--batch-size`` as well. The help shows the examples of the script's docstring.
+    ``--batch-size`` as well, ``--k=20`` where a list is meant, and ``~`` in paths. The help shows the examples of the script's docstring.
 
     Args:
         main: The function.
         several: The parameter, a list of strings, that takes all arguments without a name, where
             jsonargparse would want them in brackets.
     """
-    arguments = with_underscores(sys.argv[1:])
+    arguments = with_lists(with_home(with_underscores(sys.argv[1:])), main)
     help_text = parser_help(sys.modules[main.__module__].__doc__)
     if several is None:
         auto_cli(main, args=arguments, **help_text)
@@ -42,6 +43,53 @@ def with_underscores(arguments: Sequence[str]) -> list[str]:
     """
     option = re.compile(r"^--[a-z][\w.-]*")
     return [option.sub(lambda name: "--" + name[0][2:].replace("-", "_"), a) for a in arguments]
+
+
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """Arguments with ``~`` as the user's own folder, which a shell leaves alone behind ``=``.
+
+    Example:
+        >>> with_home(["--output=~/runs"]) == [f"--output={Path.home() / 'runs'}"]
+        True
+    """
+    parts = [re.fullmatch(r"(--[a-z][\w.]*=)?(~.*)", argument) for argument in arguments]
+    return [
+        argument if part is None else (part[1] or "") + os.path.expanduser(part[2])
+        for argument, part in zip(arguments, parts, strict=True)
+    ]
+
+
+def with_lists(arguments: Sequence[str], main: Callable[..., None]) -> list[str]:
+    """Arguments with brackets around what stands for a list without: ``--k=20`` as ``--k=[20]``.
+
+    Args:
+        arguments: Of the command line.
+        main: The function whose parameters they are.
+    """
+    several = (list, tuple, Sequence)
+    lists = {
+        f"--{name}"
+        for name, kind in get_type_hints(main).items()
+        if any((get_origin(k) or k) in several for k in (kind, *get_args(kind)))
+    }
+    found = list(arguments)
+    for i, argument in enumerate(found):
+        option, equals, value = argument.partition("=")
+        if option not in lists:
+            continue
+        if equals:
+            found[i] = f"{option}={_bracketed(value)}"
+        elif i + 1 < len(found):
+            found[i + 1] = _bracketed(found[i + 1])
+    return found
+
+
+def _bracketed(value: str) -> str:
+    """A list as jsonargparse reads it, of numbers with commas or spaces, in () or in nothing."""
+    if value.startswith("[") or value in ("null", "None"):
+        return value
+    items = re.split(r"[\s,]+", value.strip("() ,"))
+    return f"[{','.join(items)}]"
 
 
 def parser_help(script: str | None) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def main(
     """
     check_count("iterations", iterations)
     check_count("batch_size", batch_size)
+    output = output.expanduser()
     if evaluate_only:
         ckpt_path = _existing(ckpt_path, output)
     torch.manual_seed(seed)
@@ -164,7 +165,8 @@ def _collate(items: list[Any]) -> tuple[Any, ...]:
 
 def _existing(ckpt_path: str | None, output: Path) -> str:
     path = output / "checkpoints/last.ckpt" if ckpt_path == "last" else ckpt_path
-    if path is None or not Path(path).is_file():
+    path = None if path is None else Path(path).expanduser()
+    if path is None or not path.is_file():
         raise ValueError(f"ckpt_path: expected a checkpoint to evaluate, got {path}")
     return str(path)
 

@@ -98,6 +98,7 @@ def main(
     """
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
+    output = output.expanduser()
     loaded = load_transfer(dataset, data_dir)
     train, test = loaded.train, loaded.test
     if validate:

@@ -32,6 +32,7 @@ def read_logs(folder: Path) -> dict[str, dict[int, float]]:
     Raises:
         FileNotFoundError: If the folder holds no logs.
     """
+    folder = folder.expanduser()
     paths = list(folder.glob("csv/version_*/metrics.csv"))
     if not paths:
         raise FileNotFoundError(f"folder: expected logs of examples/pretrain.py in {folder}/csv")

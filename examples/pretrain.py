@@ -30,7 +30,7 @@ from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
 from star_head.equivariance import StatisticsLike
-from star_head.examples.command_line import parser_help, print_next, with_underscores
+from star_head.examples.command_line import parser_help, print_next, with_home, with_underscores
 from star_head.examples.configs import find_config
 from star_head.examples.data.data_module import ImageDataModule
 from star_head.examples.training.checkpoints import SafeCheckpointIO
@@ -177,7 +177,7 @@ class PretrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add checkpoints and logs."""
         config = self.config_init["trainer"]
-        root = Path(config["default_root_dir"] or _ROOT)
+        root = Path(config["default_root_dir"] or _ROOT).expanduser()
         kwargs["default_root_dir"] = root
         keep_every = self.config_init["keep_every_n_epochs"]
         folder = root / "checkpoints"
@@ -233,7 +233,7 @@ def named_configs(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """Train as the command line says."""
     # Replaced in place: the processes that Lightning starts for further GPUs are given these.
-    sys.argv[1:] = named_configs(with_underscores(sys.argv[1:]))
+    sys.argv[1:] = named_configs(with_home(with_underscores(sys.argv[1:])))
     cli = PretrainCLI(
         create_module,
         ImageDataModule,

@@ -58,6 +58,7 @@ def main(
         output: Folder for the results.
     """
     torch.manual_seed(seed)
+    output = output.expanduser()
     output.mkdir(parents=True, exist_ok=True)
     train, held_out = load_labelled(dataset, data_dir, batch_size, max_images)
     size = VIEW_SIZES[dataset]

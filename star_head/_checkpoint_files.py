@@ -47,7 +47,7 @@ def read_tensors(path: str | os.PathLike[str], name: str) -> Any:
         FileNotFoundError: If there is no such file.
         ValueError: As :func:`read_checkpoint`.
     """
-    path = os.fspath(path)
+    path = os.path.expanduser(path)
     if os.path.isdir(path):
         raise ValueError(f"{name}: {path} is no readable checkpoint: it is a folder")
     with open(path, "rb") as file:

@@ -17,13 +17,14 @@ def replacing(path: Path, *, several: bool = False) -> Iterator[Path]:
     left there is written over.
 
     Args:
-        path: What is replaced.
+        path: What is replaced; ``~`` is the user's own folder.
         several: Several processes may do so at a time: each has a place of its own, and what a
             killed one left stays there.
 
     Raises:
         OSError: If it cannot be written; the error names ``path`` and says why.
     """
+    path = path.expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     own = f".{uuid.uuid4().hex}" if several else ""
     scratch = path.with_name(f".{path.name}{own}.partial")

@@ -92,6 +92,7 @@ def cache_images(
             a file; or if files change meanwhile.
         OSError: If the disk has no room.
     """
+    folder = folder.expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"cache: expected a folder, got the file {folder}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,7 @@ class VOCBoxes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     """
 
     def __init__(self, data_dir: Path, parts: tuple[Part, ...], flip: bool = False) -> None:
+        data_dir = data_dir.expanduser()
         self.parts = [_open(data_dir, year, name) for year, name in parts]
         self.places = [
             (part, index)

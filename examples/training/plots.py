@@ -38,7 +38,7 @@ def draw_views(views: STARViews, path: Path) -> None:
             axis.set_xlabel(caption, fontsize=8)
             if row == 0:
                 axis.set_title("original $x_0$" if column == 0 else f"view $x_{column}$")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path.expanduser(), dpi=110)
     plt.close(figure)
 
 
@@ -110,7 +110,7 @@ def draw_usage(usage: Tensor, spread: Tensor, divergence: float, path: Path) -> 
     axis.margins(y=0.25)
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path.expanduser(), dpi=130)
     plt.close(figure)
 
 
@@ -147,7 +147,7 @@ def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
     accuracy = logs.get("knn_accuracy", {})
     if accuracy:
         axes[1].set_title(f"1-NN accuracy, {accuracy[max(accuracy)]:.3f} at the end", fontsize=10)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path.expanduser(), dpi=130)
     plt.close(figure)
 
 

@@ -1,5 +1,6 @@
 """Runs that can be broken off at any moment and resumed, and never write over each other."""
 
+import os
 import shutil
 import signal
 import sys
@@ -125,6 +126,8 @@ def fit(
         FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.
         OSError: If the folder is not writable, or its disk too full for two checkpoints.
     """
+    if ckpt_path is not None:
+        ckpt_path = os.path.expanduser(ckpt_path)
     if trainer.is_global_zero:
         check_folder(Path(trainer.default_root_dir), module, ckpt_path, name)
     try:
