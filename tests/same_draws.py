@@ -21,7 +21,7 @@ def seed_all(seed: int) -> None:
 
 def states() -> tuple[Any, ...]:
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().tolist(), name, keys.tolist(), *rest, random.getstate()
+    return torch.get_rng_state().numpy().tobytes(), name, keys.tobytes(), *rest, random.getstate()
 
 
 def picture(height: int, width: int, seed: int = 0, mode: str = "RGB") -> Image.Image:

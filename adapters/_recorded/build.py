@@ -39,7 +39,7 @@ _UNTOLD = {
     "VICRegLTransform": "makes grids beside its views",
 }
 
-# lightly's transforms of one view, which hold a torchvision transform and call it.
+# lightly's transforms that hold a torchvision transform and call it.
 _VIEWS = {
     "BYOLView1Transform",
     "BYOLView2Transform",
@@ -54,6 +54,7 @@ _VIEWS = {
     "SimSiamViewTransform",
     "SmoGViewTransform",
     "SwaVViewTransform",
+    "ToTensor",
     "VICRegLViewTransform",
     "VICRegViewTransform",
 }

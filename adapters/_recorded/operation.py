@@ -82,11 +82,13 @@ class Fixed:
             ``None`` for what changes an image's type alone.
         after: From the operation and the canvas before it to the canvas after it.
         size: The (height, width) that it gives every image, if any.
+        apply: From operation and image to what the operation makes of it.
     """
 
     label: str | None
     after: Callable[[Any, Canvas], Canvas] = lambda operation, canvas: canvas
     size: Callable[[Any], tuple[int, int] | None] = lambda operation: None
+    apply: Callable[[Any, Any], Any] = lambda operation, image: operation(image)
 
     @property
     def numbers(self) -> tuple[ParameterSpec, ...]:

@@ -84,5 +84,4 @@ KNOWN: dict[str, Known] = {
         **kinds.flag("solarize"),
         probability=lambda op: op.prob,
     ),
-    "ToTensor": Fixed(None, lambda op, canvas: canvas._replace(pil=False)),
 }

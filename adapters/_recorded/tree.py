@@ -137,14 +137,14 @@ class FixedLeaf(Leaf):
             walk.values[column] = 1.0
         walk.canvas = self.known.after(self.operation, walk.canvas)
         if walk.image is not None:
-            walk.image = self.operation(walk.image)
+            walk.image = self.known.apply(self.operation, walk.image)
         return ()
 
     def replay(self, image: Any, drawn: Any) -> Any:
-        return self.operation(image)
+        return self.known.apply(self.operation, image)
 
     def original(self, image: Any) -> Any:
-        return self.operation(image)
+        return self.known.apply(self.operation, image)
 
 
 def _states() -> tuple[Any, Any, Any]:

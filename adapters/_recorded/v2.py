@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import PIL.Image
 import torch
+from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.functional import _get_perspective_coeffs
 
@@ -36,6 +39,25 @@ def _warp(operation: Any, image: Any, drawn: Any) -> Any:
 
 def _transform(operation: v2.Transform, image: Any, drawn: Any) -> Any:
     return operation.transform(image, drawn)
+
+
+def _jitter(operation: Any, image: Any) -> Any:
+    drawn = operation.make_params([image])
+    # transform compares each with numbers, which takes tensors many times as long.
+    return {**drawn, "fn_idx": drawn["fn_idx"].tolist()}
+
+
+# Calling an operation looks for images among its arguments, which takes longer than some of them.
+
+
+def _of_tensor(operation: v2.Transform, image: Any) -> Any:
+    return operation.transform(image, {}) if isinstance(image, Tensor) else operation(image)
+
+
+def _to_image(operation: v2.Transform, image: Any) -> Any:
+    if isinstance(image, PIL.Image.Image) or type(image) is Tensor:
+        return operation.transform(image, {})
+    return operation(image)
 
 
 def _always(kind: kinds.Kind) -> Operation:
@@ -89,7 +111,10 @@ FIXED: dict[str, Fixed] = {
 
 KNOWN: dict[str, Known] = {
     **FIXED,
-    "ColorJitter": _always(kinds.JITTER),
+    "Normalize": replace(FIXED["Normalize"], apply=_of_tensor),
+    "ToDtype": replace(FIXED["ToDtype"], apply=_of_tensor),
+    "ToImage": replace(FIXED["ToImage"], apply=_to_image),
+    "ColorJitter": Operation(_jitter, _transform, **kinds.JITTER),
     "GaussianBlur": _always(kinds.BLUR),
     "JPEG": _always(kinds.JPEG),
     "RandomAdjustSharpness": _maybe(kinds.setting("sharpness", "factor", 1.0, "sharpness_factor")),
