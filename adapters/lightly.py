@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Integral
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from star_head._checks import check_count, check_number, describe
-from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews, check_views
-from star_head.head import STAREmbeddings, STARProjectionHead
+from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews
 
 from ._blur import GaussianBlur
 from ._checks import check_normalize
+from ._equivariant_task import equivariant_loss, expert_width
+from ._view_arguments import check_view_arguments
 
 try:
     from lightly.transforms.utils import IMAGENET_NORMALIZE
@@ -29,6 +28,15 @@ except ImportError as error:
         'star_head.adapters.lightly needs lightly: pip install "star-head[lightly]"'
     ) from error
 
+__all__ = [
+    "STL10_NORMALIZE",
+    "STARMultiViewTransform",
+    "STARTransform",
+    "STARViewTransform",
+    "equivariant_loss",
+    "expert_width",
+]
+
 STL10_NORMALIZE = {"mean": [0.43, 0.42, 0.39], "std": [0.27, 0.26, 0.27]}
 """Pixel mean and standard deviation of the paper's STL10 runs, in lightly's form."""
 
@@ -36,11 +44,6 @@ _RATIO = (3 / 4, 4 / 3)
 _CROP_ATTEMPTS = 10
 # Two for each attempt at a crop, two for its place; flip 1, jitter 9, grayscale 1, blur 2.
 _DRAWS = 2 * _CROP_ATTEMPTS + 2 + 1 + 9 + 1 + 2
-
-_NUMBERS = (
-    *("cj_prob", "cj_strength", "cj_bright", "cj_contrast", "cj_sat", "cj_hue", "min_scale"),
-    *("random_gray_scale", "gaussian_blur", "vf_prob", "hf_prob", "rr_prob"),
-)
 
 
 class STARViewTransform:
@@ -124,43 +127,7 @@ class STARViewTransform:
         pixel_range: PixelRange | None = None,
         background: Color | None = None,
     ) -> None:
-        side = _check_side(input_size)
-        for name in _NUMBERS:
-            check_number(name, locals()[name])
-        if not isinstance(sigmas, tuple | list) or len(sigmas) != 2:
-            raise TypeError(f"sigmas: expected (smallest, largest), got {describe(sigmas)}")
-        for sigma in sigmas:
-            check_number("sigmas", sigma)
-        if vf_prob:
-            raise ValueError(
-                f"vf_prob: vertical flips can't be recorded; expected 0, got {vf_prob}"
-            )
-        if rr_prob or rr_degrees is not None:
-            raise ValueError(
-                f"rr_prob, rr_degrees: rotations can't be recorded; expected 0 and None, "
-                f"got {rr_prob} and {rr_degrees}"
-            )
-        probabilities = {
-            "cj_prob": cj_prob,
-            "random_gray_scale": random_gray_scale,
-            "gaussian_blur": gaussian_blur,
-            "hf_prob": hf_prob,
-        }
-        for name, value in probabilities.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: expected a probability, got {value}")
-        if not 0 < min_scale <= 1:
-            raise ValueError(f"min_scale: expected a share in (0, 1], got {min_scale}")
-        if not 0 < sigmas[0] <= sigmas[1]:
-            raise ValueError(f"sigmas: expected 0 < smallest <= largest, got {sigmas}")
-        strengths = [cj_strength * cj for cj in (cj_bright, cj_contrast, cj_sat, cj_hue)]
-        if not (min(strengths) >= 0 and strengths[3] <= 0.5):
-            raise ValueError(
-                f"cj_strength: expected strengths of at least 0 and a hue within 0.5 turns, got "
-                f"{cj_strength} times {(cj_bright, cj_contrast, cj_sat, cj_hue)}"
-            )
-        if blur not in ("kernel", "pillow"):
-            raise ValueError(f"blur: expected 'kernel' or 'pillow', got {blur!r}")
+        side, strengths = check_view_arguments(locals())
         self.input_size = side
         self.cj_prob = cj_prob
         self.factor_ranges = [(max(0.0, 1 - s), 1 + s) for s in strengths[:3]]
@@ -388,107 +355,3 @@ class STARMultiViewTransform:
         views, params = zip(*made, strict=True)
         others = tuple(transform(image) for transform in self.others)
         return STARViews(self.recorded[0].original(image), (*views, *others), params)
-
-
-def expert_width(hidden_dim: int, num_experts: int = 16) -> int:
-    """Hidden width of each of N experts that stand where one head of hidden width H stood: H / √N.
-
-    Rounded up to a multiple of 8. The matrices between hidden layers then have H² parameters, all
-    experts together, as the one head's has; the first and the last layer have √N times as many.
-    docs/methods.md says what that costs, and what copies of the head would.
-
-    Args:
-        hidden_dim: H, of the method's own head.
-        num_experts: N; 1 gives H itself.
-
-    Example:
-        >>> expert_width(2048), expert_width(512, num_experts=8), expert_width(512, num_experts=1)
-        (512, 184, 512)
-    """
-    check_count("hidden_dim", hidden_dim)
-    check_count("num_experts", num_experts)
-    if num_experts == 1:
-        return hidden_dim
-    return min(hidden_dim, 8 * math.ceil(hidden_dim / math.sqrt(num_experts) / 8))
-
-
-def equivariant_loss(
-    embed: Callable[[Tensor], STAREmbeddings],
-    head: STARProjectionHead,
-    views: STARViews,
-    embeddings: Sequence[STAREmbeddings],
-    criterion: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
-    """The equivariant task's loss, to add to that of any method's own task.
-
-    Args:
-        embed: From images to the online network's embeddings; called on the originals, if the
-            head has the task.
-        head: The online network's.
-        views: The batch.
-        embeddings: What the online network made of the first K views, which are recorded, (n, d)
-            each.
-        criterion: Any loss on two (K n, d) tensors, embeddings and predictions.
-
-    Returns:
-        A scalar; 0 from a head with ``routing="invariant"``, which leaves the method as it is.
-
-    Raises:
-        TypeError: If ``views`` are no STARViews, or ``embeddings`` or what ``embed`` gives no
-            STAREmbeddings.
-        ValueError: If there is none of ``embeddings``, or more than views with parameters.
-
-    Example:
-        >>> from star_head import NTXentLoss
-        >>> head = STARProjectionHead(3, 8, 4, num_experts=2, statistics="stl10")
-        >>> def embed(x):
-        ...     return head(x.mean(dim=(2, 3)))
-        >>> x = torch.rand(5, 3, 8, 8)
-        >>> views = STARViews(x, (x, x), (torch.rand(5, 11), torch.rand(5, 11)))
-        >>> equivariant_loss(embed, head, views, [embed(x), embed(x)], NTXentLoss()).shape
-        torch.Size([])
-    """
-    check_views("views", views)
-    if isinstance(embeddings, STAREmbeddings) or not isinstance(embeddings, tuple | list):
-        raise TypeError(
-            f"embeddings: expected STAREmbeddings of each view in a list, such as (z0, z1), got "
-            f"{describe(embeddings)}"
-        )
-    for z in embeddings:
-        _check_embeddings("embeddings", z)
-    if not 1 <= len(embeddings) <= len(views.params):
-        raise ValueError(
-            f"embeddings: expected those of 1 to {len(views.params)} views with parameters, "
-            f"got {len(embeddings)}"
-        )
-    if head.predictor is None:
-        return views.original.new_zeros(())
-    of_originals = embed(views.original)
-    _check_embeddings("embed", of_originals)
-    equivariant = [z.equivariant for z in (of_originals, *embeddings)]
-    original, *viewed = cast(list[Tensor], equivariant)
-    predicted = [head.predict(original, p) for p in views.params[: len(viewed)]]
-    return criterion(torch.cat(viewed), torch.cat(predicted))
-
-
-def _check_embeddings(name: str, embeddings: object) -> None:
-    if not isinstance(embeddings, STAREmbeddings):
-        raise TypeError(
-            f"{name}: expected STAREmbeddings, what the head makes of features, before anything "
-            f"takes their invariant part alone, got {describe(embeddings)}"
-        )
-
-
-def _check_side(input_size: Any) -> int:
-    """The side of square views from a number, or from the same one twice, as lightly takes them."""
-    if isinstance(input_size, tuple | list) and len(input_size) == 2:
-        if input_size[0] != input_size[1]:
-            raise ValueError(
-                f"input_size: expected a side in pixels, since views are square, got {input_size}"
-            )
-        input_size = input_size[0]
-    if not isinstance(input_size, Integral) or isinstance(input_size, bool):
-        raise TypeError(f"input_size: expected a side in pixels, got {describe(input_size)}")
-    if input_size < 2:
-        raise ValueError(f"input_size: expected at least 2 pixels, got {input_size}")
-    return int(input_size)
