@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from star_head._whole_files import replacing, write_json
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation.embeddings import embed, embed_views
 from star_head.evaluation.head import (
     equivariance,
@@ -34,6 +36,7 @@ from star_head.evaluation.trained import Trained, open_trained
 from star_head.examples.command_line import run
 from star_head.examples.data.class_names import class_names
 from star_head.examples.data.image_data import DatasetName, Images, load_images
+from star_head.examples.data.splits import Folders
 
 QUERIES, NEIGHBOURS = 4, 5
 
@@ -49,6 +52,9 @@ def main(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     num_workers: int = 2,
     output: Path = Path("runs/report"),
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> None:
     """Write report.html and report.json.
 
@@ -63,13 +69,25 @@ def main(
         device: Where images are embedded.
         num_workers: Processes that read images and make views.
         output: Folder for both files.
+        pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
+            images of more than 8 bits.
+        background: For ``folder``, the colour (red, green, blue) under transparent pixels.
+        folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
     if views < 2 or view_images < 5 or max_images <= NEIGHBOURS:
         raise ValueError(
             f"views, view_images, max_images: expected at least 2, 5 and {NEIGHBOURS + 1}, "
             f"got {views}, {view_images} and {max_images}"
         )
-    sample = choose_images(dataset, data_dir, max_images, seed)
+    sample = choose_images(
+        dataset,
+        data_dir,
+        max_images,
+        seed,
+        pixel_range=pixel_range,
+        background=background,
+        folders=folders,
+    )
     of_checkpoints = {}
     for name, checkpoint in zip(name_checkpoints(checkpoints), checkpoints, strict=True):
         trained = open_trained(checkpoint)
@@ -123,14 +141,23 @@ class Sample(NamedTuple):
 
 
 def choose_images(
-    dataset: DatasetName, data_dir: Path | None, max_images: int, seed: int
+    dataset: DatasetName,
+    data_dir: Path | None,
+    max_images: int,
+    seed: int,
+    *,
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> Sample:
     """A random part of the test images, or of all where there are none.
 
     Raises:
         ValueError: If there are too few.
     """
-    splits = load_images(dataset, data_dir)
+    splits = load_images(
+        dataset, data_dir, pixel_range=pixel_range, background=background, folders=folders
+    )
     images = splits.pretrain if splits.test is None else splits.test
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     images = images.part(order[:max_images].sort().values.numpy())
@@ -141,7 +168,7 @@ def choose_images(
     labels, names = None, list[str]()
     if images.labels.min() >= 0:
         labels = torch.from_numpy(images.labels).long()
-        names = class_names(dataset, data_dir, int(labels.max()) + 1)
+        names = class_names(dataset, data_dir, int(labels.max()) + 1, folders)
     return Sample(images, not seen, labels, names, draw_queries(labels, len(images), seed))
 
 

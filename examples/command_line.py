@@ -15,7 +15,8 @@ def run(main: Callable[..., None], several: str | None = None) -> None:
     """Call a function with arguments from the command line; its docstring is the help.
 
     jsonargparse names an option exactly as the parameter, ``--batch_size``; this takes
-    ``--batch-size`` as well, ``--k=20`` where a list is meant, and ``~`` in paths. The help shows the examples of the script's docstring.
+    ``--batch-size`` as well, ``--k=20`` where a list is meant, and ``~`` in paths. The help shows
+    the examples of the script's docstring.
 
     Args:
         main: The function.

@@ -20,11 +20,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from star_head._whole_files import write_json
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation.features import extract
 from star_head.evaluation.networks import open_encoder
 from star_head.evaluation.one_vs_rest import decide
 from star_head.examples.command_line import run
 from star_head.examples.data.few_shot_data import FewShotName, load_few_shot
+from star_head.examples.data.splits import Folders
 
 WAYS, QUERIES = 5, 16
 # Episodes solved at a time.
@@ -52,6 +55,9 @@ def main(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     cache: Path = Path("runs/features"),
     output: Path = Path("runs/few_shot.json"),
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> None:
     """Print mean accuracy over episodes and its 95% interval.
 
@@ -64,8 +70,14 @@ def main(
         device: Where images are encoded.
         cache: Folder for the features.
         output: JSON file for the results.
+        pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
+            images of more than 8 bits.
+        background: For ``folder``, the colour (red, green, blue) under transparent pixels.
+        folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
-    images = load_few_shot(dataset, data_dir)
+    images = load_few_shot(
+        dataset, data_dir, pixel_range=pixel_range, background=background, folders=folders
+    )
     opened = open_encoder(encoder)
     opened.backbone.to(device)
     features = torch.from_numpy(np.array(extract(opened, images, cache=cache).features))

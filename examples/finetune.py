@@ -27,11 +27,13 @@ from torchvision.transforms import Compose
 
 from star_head._checks import check_count
 from star_head._whole_files import write_json
-from star_head.adapters._images import cut_long_sides, to_rgb
+from star_head.adapters._images import Color, cut_long_sides, to_rgb
+from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters.timm import describe_backbone, export_encoder
 from star_head.evaluation.networks import Encoder, open_encoder
 from star_head.examples.command_line import run
 from star_head.examples.data.image_data import Images
+from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferName, load_transfer
 from star_head.examples.training.classifier import FinetuneModule, add_classifier
 from star_head.examples.training.processes import leave_group
@@ -71,6 +73,9 @@ def main(
     output: Path = Path("runs/finetune"),
     ckpt_path: str | None = None,
     trainer: dict[str, Any] | None = None,
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> None:
     """Train, print the accuracy, export the network with its classifier.
 
@@ -95,11 +100,17 @@ def main(
         output: Folder for checkpoints, logs, model/ and finetune.json.
         ckpt_path: Go on from this checkpoint; "last": from the output's last, if it is there.
         trainer: Further arguments of Lightning's Trainer, such as --trainer.devices=4.
+        pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
+            images of more than 8 bits.
+        background: For ``folder``, the colour (red, green, blue) under transparent pixels.
+        folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
     output = output.expanduser()
-    loaded = load_transfer(dataset, data_dir)
+    loaded = load_transfer(
+        dataset, data_dir, pixel_range=pixel_range, background=background, folders=folders
+    )
     train, test = loaded.train, loaded.test
     if validate:
         train, test = (

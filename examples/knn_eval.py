@@ -23,9 +23,12 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from star_head._whole_files import write_json
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation.features import extract
 from star_head.evaluation.networks import Encoder, open_encoder
 from star_head.examples.command_line import run
+from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName, measure_each
 
 # Training and test images whose similarities are computed at a time.
@@ -56,6 +59,9 @@ def main(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     cache: Path = Path("runs/features"),
     output: Path = Path("runs/knn_eval.json"),
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> None:
     """Print the share of test images whose class is found, and is among the five likeliest.
 
@@ -70,6 +76,10 @@ def main(
         device: Where images are encoded and neighbours are found.
         cache: Folder for the features.
         output: JSON file for the results, written anew after each data set.
+        pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
+            images of more than 8 bits.
+        background: For ``folder``, the colour (red, green, blue) under transparent pixels.
+        folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
     if not k or min(k) < 1:
         raise ValueError(f"k: expected numbers of at least 1, got {list(k)}")
@@ -95,7 +105,9 @@ def main(
             print(f"{name:14}{counts:>17}{neighbours.removeprefix('k='):>6}{columns}")
         write_json(output, {**settings, "datasets": results})
 
-    if left := measure_each(dataset, data_dir, add_row):
+    if left := measure_each(
+        dataset, data_dir, add_row, pixel_range=pixel_range, background=background, folders=folders
+    ):
         sys.exit(f"not measured: {', '.join(left)}")
 
 

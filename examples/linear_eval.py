@@ -19,10 +19,13 @@ import torch
 from torch import Tensor
 
 from star_head._whole_files import write_json
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation.features import extract
 from star_head.evaluation.logistic import STRENGTHS, fit_path, predict
 from star_head.evaluation.networks import Encoder, open_encoder
 from star_head.examples.command_line import run
+from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import Metric, TransferData, TransferName, measure_each
 
 PAPER: tuple[TransferName, ...] = (
@@ -64,6 +67,9 @@ def main(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     cache: Path = Path("runs/features"),
     output: Path = Path("runs/linear_eval.json"),
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> None:
     """Print each data set's accuracy and their mean.
 
@@ -76,6 +82,10 @@ def main(
         device: Where images are encoded and the regressions are solved.
         cache: Folder for the features.
         output: JSON file for the results, written anew after each data set.
+        pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
+            images of more than 8 bits.
+        background: For ``folder``, the colour (red, green, blue) under transparent pixels.
+        folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
     opened = open_encoder(encoder)
     opened.backbone.to(device)
@@ -104,7 +114,9 @@ def main(
         print(f"    path: {found.convergence[0]}\n    last: {found.convergence[1]}")
         write_json(output, {**settings, "datasets": results, "mean": means(accuracies)})
 
-    left = measure_each(dataset, data_dir, add_row)
+    left = measure_each(
+        dataset, data_dir, add_row, pixel_range=pixel_range, background=background, folders=folders
+    )
     for of, mean in means(accuracies).items():
         print(f"mean of {of}: {100 * mean:.2f}")
     if left:

@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from star_head import STAR, STARLoss, STARProjectionHead, STARViews, estimate_statistics
 from star_head._whole_files import write_json
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.adapters.timm import create_backbone, export_encoder
 from star_head.evaluation.embeddings import embed
@@ -26,6 +28,7 @@ from star_head.evaluation.nearest import measure_features, nearest_neighbour_acc
 from star_head.evaluation.trained import Trained
 from star_head.examples.command_line import print_next, run
 from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
+from star_head.examples.data.splits import Folders
 from star_head.examples.training.plots import draw_routing, draw_views
 from star_head.head import Routing
 from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
@@ -42,6 +45,9 @@ def main(
     routing: Routing = "mmoe",
     max_images: int | None = None,
     output: Path = Path("runs/quickstart"),
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> None:
     """Pretrain on images without their labels; measure by labels before and after.
 
@@ -56,11 +62,23 @@ def main(
         routing: Of the head: "mmoe", "shared", "separate" or "invariant" (SimCLR).
         max_images: Train on the first so many images only.
         output: Folder for the results.
+        pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
+            images of more than 8 bits.
+        background: For ``folder``, the colour (red, green, blue) under transparent pixels.
+        folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
     torch.manual_seed(seed)
     output = output.expanduser()
     output.mkdir(parents=True, exist_ok=True)
-    train, held_out = load_labelled(dataset, data_dir, batch_size, max_images)
+    train, held_out = load_labelled(
+        dataset,
+        data_dir,
+        batch_size,
+        max_images,
+        pixel_range=pixel_range,
+        background=background,
+        folders=folders,
+    )
     size = VIEW_SIZES[dataset]
     transform = STARTransform(size, normalize=STL10_NORMALIZE)
     statistics = estimate_statistics(transform, train.image_sizes())

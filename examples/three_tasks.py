@@ -31,11 +31,14 @@ from star_head import (
 )
 from star_head._seeds import seeded
 from star_head._whole_files import write_json
+from star_head.adapters._images import Color
+from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters.lightly import STL10_NORMALIZE, STARMultiViewTransform, STARTransform
 from star_head.adapters.timm import create_backbone
 from star_head.evaluation.nearest import nearest_neighbour_accuracy
 from star_head.examples.command_line import run
 from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
+from star_head.examples.data.splits import Folders
 from star_head.metrics import retrieval, retrieval_chance, routing_divergence
 
 # Columns of the parameter vector that each equivariant task predicts by.
@@ -106,6 +109,9 @@ def main(
     max_images: int | None = None,
     num_workers: int = 2,
     output: Path = Path("runs/three_tasks.json"),
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> None:
     """Print what each task learned, beside the untrained network and chance.
 
@@ -119,9 +125,21 @@ def main(
         max_images: Train on the first so many images only.
         num_workers: Processes that make views.
         output: JSON file for the results.
+        pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
+            images of more than 8 bits.
+        background: For ``folder``, the colour (red, green, blue) under transparent pixels.
+        folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
     torch.manual_seed(seed)
-    train, held_out = load_labelled(dataset, data_dir, batch_size, max_images)
+    train, held_out = load_labelled(
+        dataset,
+        data_dir,
+        batch_size,
+        max_images,
+        pixel_range=pixel_range,
+        background=background,
+        folders=folders,
+    )
     transform = STARTransform(VIEW_SIZES[dataset], normalize=STL10_NORMALIZE)
     encoder: Any = create_backbone(backbone, init="paper", input_size=VIEW_SIZES[dataset])
     statistics = estimate_statistics(transform, train.image_sizes())

@@ -127,6 +127,10 @@ def load_labelled(
     data_dir: Path | None,
     batch_size: int,
     max_images: int | None = None,
+    *,
+    pixel_range: PixelRange | None = None,
+    background: Color | None = None,
+    folders: Folders | None = None,
 ) -> tuple[Images, Images]:
     """Load the training and test images of a data set with classes.
 
@@ -136,11 +140,16 @@ def load_labelled(
         batch_size: Of training, which needs at least so many images.
         max_images: Take so many training images only: of image files an even part of each class,
             of other data sets the first.
+        pixel_range: As of :func:`load_images`.
+        background: Likewise.
+        folders: Likewise.
 
     Raises:
         ValueError: If there are no classes or too few images, or as :func:`load_images`.
     """
-    _, train, test = load_images(name, data_dir)
+    _, train, test = load_images(
+        name, data_dir, pixel_range=pixel_range, background=background, folders=folders
+    )
     if train is None or test is None:
         raise ValueError(
             f"data_dir: expected class folders in {data_dir}, whose labels measure what is "
