@@ -275,12 +275,6 @@ class STARLoss(nn.Module):
         self.equivariant_loss = equivariant_loss
         self._warned = False
 
-    @property
-    def given_temperature(self) -> float | None:
-        """The temperature as it was given, whatever a schedule made of it; ``None`` if learned."""
-        learned = isinstance(self.temperature, Tensor) and self.temperature.requires_grad
-        return None if learned else self._initial_temperature
-
     def reset_parameters(self) -> None:
         """Set a learned temperature to what it began with, and reset losses of the user's."""
         reset_children(self)
