@@ -22,7 +22,7 @@ from star_head.examples.data.image_data import (
     ImageSplits,
     load_images,
 )
-from star_head.examples.data.seeded_data import SeededDataModule
+from star_head.examples.data.seeded_data import SeededDataModule, Shuffled
 from star_head.examples.data.splits import Folders
 
 # Sides of the images of data sets that may have to be fetched first, in pixels.
@@ -157,10 +157,14 @@ class ImageDataModule(SeededDataModule):
         return self._train_loader(SeededViews(images), collate_fn=None if on_host else collate)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The monitor's bank and queries, without augmentation; none where labels are missing."""
+        """The monitor's bank and queries, without augmentation; none where labels are missing.
+
+        In a fixed random order, so that ``limit_val_batches`` takes from all classes.
+        """
         assert self._splits is not None
         parts = [part for part in (self._splits.train, self._splits.test) if part is not None]
-        return [self._loader(part.with_transform(self.transform.original)) for part in parts]
+        plain = [part.with_transform(self.transform.original) for part in parts]
+        return [self._loader(Shuffled(images)) for images in plain]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make the views of recorded images on the device."""

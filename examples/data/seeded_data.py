@@ -1,5 +1,6 @@
 """Batches that follow from a seed and the epoch alone, for any number of processes and workers."""
 
+import functools
 import os
 import signal
 import threading
@@ -81,7 +82,7 @@ class SeededDataModule(LightningDataModule):
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             # Its own, so that loaders leave the training's random numbers alone.
             generator=torch.Generator(),
-            worker_init_fn=_stop_for_parent_only,
+            worker_init_fn=functools.partial(_stop_for_trainer_only, os.getpid()),
             **options,
         )
 
@@ -107,19 +108,47 @@ class SeededSampler(DistributedSampler[tuple[int, int]]):
         return zip(order.tolist(), seeds.tolist(), strict=True)
 
 
-def _stop_for_parent_only(worker_id: int) -> None:
+class Shuffled(Dataset[Any]):
+    """A data set in an order that is the same on every call.
+
+    Whoever looks at its first batches only, as ``Trainer(limit_val_batches=...)`` lets one, sees
+    all classes, where data sets lie class by class.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+        self.order = fixed_order(len(cast(Sized, dataset)))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.order[index]]
+
+
+def fixed_order(count: int) -> list[int]:
+    """The numbers below ``count`` in a random order, the same on every call."""
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    return order
+
+
+def _stop_for_trainer_only(trainer: int, worker_id: int) -> None:
     """Leave it to the training process to stop its loader workers.
 
     A cluster sends SIGTERM to all processes of a job. A training process that loses its workers
     fails, where it should end in order.
+
+    Args:
+        trainer: The training process's id. It need not be the worker's parent, which can be a
+            server that forks the workers: Python's default from 3.14 on.
+        worker_id: The worker's number, unused.
     """
     if not hasattr(signal, "sigwaitinfo"):  # macOS
         return
-    parent = os.getppid()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def wait() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
             pass
         os._exit(0)
 

@@ -12,9 +12,9 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from star_head.adapters._run_state import check_same_model
 from star_head.evaluation.networks import Encoder
 from star_head.examples.data.transfer_data import Metric
-from star_head.examples.training.trainers import check_weights
 
 
 class FinetuneModule(LightningModule):
@@ -127,7 +127,7 @@ class FinetuneModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's weights."""
-        check_weights(self, checkpoint)
+        check_same_model(checkpoint["state_dict"], self.state_dict())
 
 
 def add_classifier(encoder: Encoder, num_classes: int) -> nn.Module:

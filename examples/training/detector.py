@@ -19,8 +19,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
+from star_head.adapters._run_state import check_same_model
 from star_head.evaluation.networks import Encoder
-from star_head.examples.training.trainers import check_weights
 
 # What precedes layer4 in a ResNet of timm.
 _C4 = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3")
@@ -170,7 +170,7 @@ class DetectionModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's weights."""
-        check_weights(self, checkpoint)
+        check_same_model(checkpoint["state_dict"], self.state_dict())
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Keep what is found in a batch (images, targets, whether each counts)."""

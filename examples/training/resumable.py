@@ -97,7 +97,8 @@ def check_folder(folder: Path, module: LightningModule, ckpt_path: str | None, n
     except OSError as error:
         raise OSError(f"{name}: {folder} is not writable: {error}") from error
     # Weights and momentum; a checkpoint is written beside the one that it replaces.
-    size = 2 * sum(t.nbytes for t in module.state_dict().values())
+    tensors = [*module.parameters(), *module.buffers()]
+    size = 2 * sum(tensor.nbytes for tensor in tensors)
     free = shutil.disk_usage(folder).free
     if free < 2 * size:
         raise OSError(

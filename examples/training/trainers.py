@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from star_head._seeds import mix_seeds
-from star_head.examples.data.seeded_data import SeededDataModule
+from star_head.examples.data.seeded_data import SeededDataModule, fixed_order
 from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm
 
@@ -153,30 +153,16 @@ def create_trainer(
     return Trainer(**own, **(options or {}))
 
 
-def check_weights(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless a checkpoint's weights have the names and shapes of a module's."""
-    shapes = [
-        {name: tuple(tensor.shape) for name, tensor in state.items()}
-        for state in (checkpoint["state_dict"], module.state_dict())
-    ]
-    saved, own = shapes
-    differing = sorted(k for k in saved.keys() | own.keys() if saved.get(k) != own.get(k))
-    if differing:
-        first = differing[0]
-        raise ValueError(
-            f"checkpoint: its model is not this one; {len(differing)} tensors differ, first "
-            f"{first}: {saved.get(first, 'absent')} in the checkpoint, "
-            f"{own.get(first, 'absent')} here"
-        )
-
-
 class _EvaluationSampler(DistributedSampler[tuple[int, bool]]):
-    """Yields (index, whether it counts), equally many in each process."""
+    """Yields (index, whether it counts), equally many in each process.
+
+    In a fixed random order: the first batches, if a trainer looks at no more, have all classes.
+    """
 
     def __iter__(self) -> Iterator[tuple[int, bool]]:
-        items = len(cast(Sized, self.dataset))
+        order = fixed_order(len(cast(Sized, self.dataset)))
         positions = range(self.rank, self.total_size, self.num_replicas)
-        return ((position % items, position < items) for position in positions)
+        return ((order[position % len(order)], position < len(order)) for position in positions)
 
 
 class _SeededItems(Dataset[Any]):
