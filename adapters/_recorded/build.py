@@ -224,6 +224,11 @@ def _unknown(operation: Any) -> str:
     cls = type(operation)
     if not callable(operation):
         return f"transform: expected an operation on images, got {operation!r}"
+    if isinstance(operation, type):
+        return (
+            f"transform: expected an operation on images, got the class {operation.__name__}; "
+            f"give {operation.__name__}(...)"
+        )
     name = getattr(operation, "__qualname__", f"{cls.__module__}.{cls.__qualname__}")
     theirs = cls.__module__.partition(".")[0] in ("torchvision", "lightly")
     reason = _UNTOLD.get(cls.__name__) if theirs else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from .canvas import Canvas
 from .operation import Fixed, Operation
 
 Size = tuple[int, int]
+_PLAIN = (bool, int, float, str, tuple, list, Enum)
 
 
 class Walk:
@@ -67,10 +69,11 @@ class Node:
         for child in self.children:
             yield from child.leaves()
 
-    def signature(self) -> str:
-        """Names of all its parts."""
-        inside = ", ".join(child.signature() for child in self.children)
-        return f"{self.name}({inside})" if self.children else self.name
+    def parts(self) -> Iterator[str]:
+        """What tells it from other trees: all its parts, with what they consist of."""
+        yield f"{self.name} of {len(self.children)}" if self.children else self.name
+        for child in self.children:
+            yield from child.parts()
 
 
 class Leaf(Node):
@@ -91,6 +94,15 @@ class Leaf(Node):
     def leaves(self) -> Iterator[Leaf]:
         """Itself."""
         yield self
+
+    def parts(self) -> Iterator[str]:
+        """Its name and arguments."""
+        arguments = ", ".join(
+            f"{name}={value}"
+            for name, value in vars(self.operation).items()
+            if isinstance(value, _PLAIN) and not name.startswith("_") and name != "training"
+        )
+        yield f"{self.name}({arguments})"
 
 
 class RandomLeaf(Leaf):

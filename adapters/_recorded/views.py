@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ class RecordedAugmentation(NamedTuple):
         width: The source image's, in pixels.
         values: The numbers, in the order and units of the transform's ``parameters``.
         draws: What every operation drew, in the shape of the tree.
-        tree: The names of the transform's parts, of which the draws are.
+        tree: The transform's parts and their arguments, of which the draws are.
     """
 
     view: int
@@ -34,7 +35,7 @@ class RecordedAugmentation(NamedTuple):
     width: int
     values: tuple[float, ...]
     draws: Any
-    tree: str
+    tree: tuple[str, ...]
 
     def vector(self) -> Tensor:
         """The numbers: float32, shape (P,).
@@ -103,7 +104,7 @@ class RecordedView:
     def __init__(self, tree: Node, index: int, parameters: Iterable[ParameterSpec]) -> None:
         self.parameters = tuple(parameters)
         self._tree = tree
-        self._signature = tree.signature()
+        self._parts = tuple(tree.parts())
         self._index = index
         self._neutral = [number.neutral for number in self.parameters]
 
@@ -141,10 +142,12 @@ class RecordedView:
         """
         if not isinstance(record, RecordedAugmentation):
             raise TypeError(f"record: expected one of sample, got {type(record).__name__}")
-        if record.tree != self._signature:
+        if record.tree != self._parts:
+            pairs = zip_longest(self._parts, record.tree, fillvalue="nothing more")
+            ours, its = next(pair for pair in pairs if pair[0] != pair[1])
             raise ValueError(
-                f"record: expected one of this transform, {self._signature}; "
-                f"got one of {record.tree}"
+                f"record: expected one of this transform, but it is of one with {its} in place of "
+                f"{ours}"
             )
         canvas = Canvas.of(image)
         if (canvas.height, canvas.width) != (record.height, record.width):
@@ -169,7 +172,7 @@ class RecordedView:
 
     def _record(self, walk: Walk, draws: Any, height: int, width: int) -> RecordedAugmentation:
         return RecordedAugmentation(
-            self._index, height, width, tuple(walk.values), draws, self._signature
+            self._index, height, width, tuple(walk.values), draws, self._parts
         )
 
     def _checked(self, view: Any) -> Tensor:

@@ -205,6 +205,13 @@ def test_tensors_of_any_channels(channels: int, dtype: torch.dtype) -> None:
     assert views.views[0].shape == views.original.shape == (channels, 16, 16)
 
 
+def test_tensors_that_know_that_they_are_images() -> None:
+    image = v2.functional.to_image(picture(20, 30))
+    steps = [v2.RandomResizedCrop(16), v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32)]
+    views, _ = check_same(RecordedTransform(v2.Compose(steps)), image, 0, 2)
+    assert type(views.original) is type(views.views[0]) is type(image)
+
+
 def test_an_original_is_left_as_the_views_need_it() -> None:
     """An operation in place must not change the image that the views are made of."""
     image = torch.rand(3, 20, 20)
@@ -408,8 +415,22 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
             picture(8, 8), RecordedTransform(view_of(FLIP, v2.RandomInvert())).sample((8, 8))
         ),
         ValueError,
-        r"record: expected one of this transform, Compose\(RandomHorizontalFlip.*got one of Comp",
+        r"record: expected one of this transform, but it is of one with Compose of 3 in place of "
+        r"Compose of 2",
     ),
+    "a record of other arguments": (
+        lambda: RecordedTransform(view_of(v2.RandomCrop(4))).apply(
+            picture(8, 8), RecordedTransform(view_of(v2.RandomCrop(5))).sample((8, 8))
+        ),
+        ValueError,
+        r"of one with RandomCrop\(size=\(5, 5\).* in place of RandomCrop\(size=\(4, 4\)",
+    ),
+    "a class": (
+        lambda: RecordedTransform(view_of(v2.RandomInvert)),
+        TypeError,
+        r"got the class RandomInvert; give RandomInvert\(\.\.\.\)",
+    ),
+    "no operations": (lambda: RecordedTransform([]), ValueError, "expected something random"),
     "a record of another view": (
         lambda: RecordedTransform(view_of(FLIP), 1).apply(
             picture(8, 8), RecordedTransform(view_of(FLIP), 2).sample((8, 8), 1)
