@@ -12,8 +12,9 @@ from star_head.augmentation import ParameterSpec, STARViews
 try:
     from PIL import Image
 
-    from ._recorded.build import TAUGHT, Builder, lookup, makes_pieces, views_of
+    from ._recorded.build import TAUGHT, Builder, gives_grids, lookup, makes_pieces, views_of
     from ._recorded.operation import taught
+    from ._recorded.own import grid_of
     from ._recorded.tree import Node
     from ._recorded.views import RecordedAugmentation, RecordedView, number_columns
     from .image_sizes import image_sizes
@@ -35,7 +36,8 @@ class RecordedTransform:
     Takes operations of ``torchvision.transforms`` and ``torchvision.transforms.v2``, ``Compose``,
     ``RandomApply``, ``RandomChoice``, ``RandomOrder``, ``nn.Sequential`` and lists of them, applied
     one after another, and lightly's transforms, of one view or several. Of several views those
-    before the first of another size are recorded, the others follow, such as DINO's small crops.
+    before the first of another size are recorded, the others follow, such as DINO's small crops;
+    after all views come the grids of lightly's ``VICRegLTransform``.
 
     The numbers follow from the operations: one that does the same to every image has none. What
     was not applied to a view holds the value that changes nothing. Crops are in pixels of the
@@ -123,6 +125,7 @@ class RecordedTransform:
             RecordedView(tree, index, self.parameters) for index, tree in enumerate(trees)
         )
         self._others = transforms[len(trees) :]
+        self._pairs = transforms[: len(trees)]
 
     def __call__(self, image: Image.Image | Tensor) -> STARViews:
         """Make the original and all views of an image.
@@ -134,8 +137,20 @@ class RecordedTransform:
             TypeError: If the transform makes no tensor.
         """
         original = self.original(image)
-        views, params = zip(*(view(image) for view in self.recorded), strict=True)
-        return STARViews(original, (*views, *(other(image) for other in self._others)), params)
+        views, records = zip(*(view.make(image) for view in self.recorded), strict=True)
+        params = tuple(record.vector() for record in records)
+        if not gives_grids(self.transform):
+            return STARViews(original, (*views, *(other(image) for other in self._others)), params)
+        grids = [
+            grid_of(crop, record.draws[0], record.height, record.width)
+            for (crop, _), record in zip(self._pairs, records, strict=False)
+        ]
+        others = []
+        for crop, rest in self._others:
+            cropped, grid = crop(image)
+            others.append(rest(cropped))
+            grids.append(grid)
+        return STARViews(original, (*views, *others, *grids), params)
 
     def sample(
         self, image: Image.Image | Tensor | tuple[int, int], view: int = 0

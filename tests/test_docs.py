@@ -70,4 +70,4 @@ def test_the_table_of_known_operations_is_the_codes() -> None:
         filled = fill(filled, name, "\n".join(lines))
     assert filled == page
     rows = [line for line in page.splitlines() if line.startswith("| `Random")]
-    assert len(rows) == 20
+    assert len(rows) == 21

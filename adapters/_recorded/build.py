@@ -36,7 +36,6 @@ _UNTOLD = {
     "RandomPhotometricDistort": "draws an order of any number of channels",
     "TenCrop": "makes several images",
     "TrivialAugmentWide": "draws a choice of operations within itself",
-    "VICRegLTransform": "makes grids beside its views",
 }
 
 # lightly's transforms that hold a torchvision transform and call it.
@@ -61,6 +60,8 @@ _VIEWS = {
 # Those that put their one view into a list.
 _LISTED = {"CAPITransform", "MAETransform"}
 _MULTI = {"MultiViewTransform", "MultiViewTransformV2"}
+# Whose views are each made by two: a crop, which gives a grid too, and the rest.
+_GRIDS = {"ImageGridTransform"}
 # Makes pieces of an image, which follow as they are.
 _PIECES = {"Jigsaw"}
 
@@ -109,11 +110,16 @@ def lookup(of: type) -> Known | None:
 
 def views_of(transform: Any) -> list[Any] | None:
     """The transforms of the views that a transform makes, or ``None`` where it makes one."""
-    if _lightlys(transform, _MULTI):
+    if _lightlys(transform, _MULTI | _GRIDS):
         return list(transform.transforms)
     if _lightlys(transform, _LISTED):
         return [transform.transform]
     return None
+
+
+def gives_grids(transform: Any) -> bool:
+    """Whether it gives the grids of its views after them."""
+    return _lightlys(transform, _GRIDS)
 
 
 def makes_pieces(transform: Any) -> bool:

@@ -52,6 +52,55 @@ def _phase_values(operation: Any, drawn: Any, canvas: Canvas) -> Values:
     return drawn  # type: ignore[no-any-return]
 
 
+def _draw_grid_crop(operation: Any, image: Any) -> Any:
+    crop = operation.resized_crop
+    box = crop.get_params(image, crop.scale, crop.ratio)
+    flips = (operation.horizontal_flip, operation.vertical_flip)
+    return {
+        **dict(zip(("top", "left", "height", "width"), box, strict=True)),
+        "flips": [bool(torch.rand(1) < flip.p) for flip in flips],
+    }
+
+
+def _grid_crop(operation: Any, image: Any, drawn: Any) -> Any:
+    box = [drawn[key] for key in ("top", "left", "height", "width")]
+    crop = operation.resized_crop
+    image = F.resized_crop(image, *box, crop.size, crop.interpolation)
+    for flip, flipped in zip((F.hflip, F.vflip), drawn["flips"], strict=True):
+        image = flip(image) if flipped else image
+    return image
+
+
+def _grid_crop_names(operation: Any, varies: bool) -> list[str]:
+    flips = {"flip": operation.horizontal_flip.p, "vertical flip": operation.vertical_flip.p}
+    names = [number.name for number in kinds.CROP["numbers"]]
+    return names + [name for name, p in flips.items() if p and (p < 1 or varies)]
+
+
+def _grid_crop_values(operation: Any, drawn: Any, canvas: Canvas) -> Values:
+    horizontally, vertically = map(float, drawn["flips"])
+    values = kinds.CROP["values"](operation, drawn, canvas)
+    return {**values, "flip": horizontally, "vertical flip": vertically}
+
+
+def _after_grid_crop(operation: Any, drawn: Any, canvas: Canvas) -> Canvas:
+    canvas = kinds.CROP["after"](operation, drawn, canvas)
+    canvas = canvas.resized(*operation.resized_crop.size)
+    horizontally, vertically = drawn["flips"]
+    canvas = canvas.mirrored() if horizontally else canvas
+    return canvas.mirrored(vertically=True) if vertically else canvas
+
+
+def grid_of(operation: Any, drawn: Any, height: int, width: int) -> Tensor:
+    """Where the cells of a view lie in its source image, as VICRegL's crops say it."""
+    from lightly.transforms.random_crop_and_flip_with_grid import Location
+
+    box = {key: drawn[key] for key in ("top", "left", "height", "width")}
+    location = Location(**box, image_height=height, image_width=width)
+    location.horizontal_flip, location.vertical_flip = drawn["flips"]
+    return operation.location_to_NxN_grid(location=location)  # type: ignore[no-any-return]
+
+
 KNOWN: dict[str, Known] = {
     "GaussianBlur": Operation(
         _draw_blur,
@@ -72,6 +121,16 @@ KNOWN: dict[str, Known] = {
         values=_phase_values,
     ),
     "RFFT2DTransform": Fixed(None),
+    "RandomResizedCropAndFlip": Operation(
+        _draw_grid_crop,
+        _grid_crop,
+        numbers=(*kinds.CROP["numbers"], *kinds.FLIP["numbers"], *kinds.VERTICAL_FLIP["numbers"]),
+        recorded=_grid_crop_names,
+        values=_grid_crop_values,
+        after=_after_grid_crop,
+        size=lambda op: tuple(op.resized_crop.size),
+        center=lambda op, image: kinds.CROP["center"](op.resized_crop, image),
+    ),
     "RandomRotate": Operation(
         _applied,
         lambda op, image, drawn: F.rotate(image, op.angle),

@@ -110,8 +110,14 @@ class RecordedView:
 
     def __call__(self, image: Image.Image | Tensor) -> tuple[Tensor, Tensor]:
         """Make a random view: the view and its raw parameters (P,)."""
-        walk, draws = self._walk(Canvas.of(image), image)
-        return self._checked(walk.image), self._record(walk, draws, 0, 0).vector()
+        view, record = self.make(image)
+        return view, record.vector()
+
+    def make(self, image: Image.Image | Tensor) -> tuple[Tensor, RecordedAugmentation]:
+        """Make a random view: the view and its record."""
+        canvas = Canvas.of(image)
+        walk, draws = self._walk(canvas, image)
+        return self._checked(walk.image), self._record(walk, draws, canvas.height, canvas.width)
 
     def sample(self, image: Image.Image | Tensor | tuple[int, int]) -> RecordedAugmentation:
         """Draw a record for an image, of which only the shape is looked at.

@@ -23,7 +23,6 @@ from lightly.transforms import (
     SimCLRViewTransform,
     SMoGTransform,
     SwaVTransform,
-    VICRegLTransform,
 )
 from lightly.transforms.ijepa_transform import IJEPATransform
 from lightly.transforms.multi_view_transform import MultiViewTransform
@@ -52,6 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "SMoGTransform": {"crop_sizes": (32, 16)},
     "SmoGViewTransform": {"crop_size": 32},
     "SwaVTransform": {"crop_sizes": (32, 16)},
+    "VICRegLTransform": {"global_crop_size": 32, "local_crop_size": 16},
 }
 # The numbers of views, and of those that are recorded, of transforms that do not make two.
 COUNTS = {
@@ -63,10 +63,11 @@ COUNTS = {
     "PIRLTransform": (2, 1),
     "SMoGTransform": (8, 4),
     "SwaVTransform": (8, 2),
+    "VICRegLTransform": (16, 2),  # eight views and their grids
 }
-# Masks beside the image, grids beside the views, operations on tensors of frequencies.
+# Masks beside the image, operations on tensors of frequencies.
 ELSEWHERE = {"DetConBTransform", "DetConSTransform", "DetConBView1Transform",
-             "DetConBView2Transform", "DetConSViewTransform", "VICRegLTransform", "FDATransform",
+             "DetConBView2Transform", "DetConSViewTransform", "FDATransform",
              "FDAView1Transform", "FDAView2Transform", "AddGridTransform", "IRFFT2DTransform",
              "RFFT2DTransform", "AmplitudeRescaleTransform", "PhaseShiftTransform",
              "RandomFrequencyMaskTransform"}  # fmt: skip
@@ -378,11 +379,6 @@ BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: RecordedTransform(view_of(v2.FiveCrop(3))),
         TypeError,
         "FiveCrop makes several images",
-    ),
-    "grids beside the views": (
-        lambda: RecordedTransform(VICRegLTransform()),
-        TypeError,
-        "VICRegLTransform makes grids beside its views",
     ),
     "records already": (
         lambda: RecordedTransform(STARViewTransform(8)),

@@ -146,7 +146,7 @@ def test_every_known_operation_is_tried() -> None:
     assert known_of_v2.KNOWN.keys() == {*BOTH, *ONLY_V2, *FIXED, *ONLY_V2_FIXED}
     assert known_of_lightly.KNOWN.keys() == {
         "GaussianBlur", "IRFFT2DTransform", "PhaseShiftTransform", "RFFT2DTransform",
-        "RandomRotate", "RandomSolarization",
+        "RandomResizedCropAndFlip", "RandomRotate", "RandomSolarization",
     }  # fmt: skip
 
 
