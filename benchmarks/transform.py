@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightly.transforms import (
+from lightly.transforms.byol_transform import (
     BYOLTransform,
     BYOLView1Transform,
     BYOLView2Transform,
-    SimCLRTransform,
 )
+from lightly.transforms.simclr_transform import SimCLRTransform
 from PIL import Image
 
 from benchmarks.timing import time_in_turn

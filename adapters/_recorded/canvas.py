@@ -44,7 +44,8 @@ class Canvas(NamedTuple):
                 raise ValueError(
                     f"image: expected a tensor of shape (C, H, W), got {tuple(image.shape)}"
                 )
-            return cls(*image.shape, pil=False)
+            channels, height, width = image.shape
+            return cls(channels, height, width, pil=False)
         if not isinstance(image, tuple | list):
             raise TypeError(
                 f"image: expected a PIL image, a tensor or its (height, width), "
@@ -52,7 +53,8 @@ class Canvas(NamedTuple):
             )
         if len(image) != 2 or not all(isinstance(side, int) and side > 0 for side in image):
             raise ValueError(f"image: expected (height, width) in pixels, got {image!r}")
-        return cls(3, *image, pil=True)
+        height, width = image
+        return cls(3, height, width, pil=True)
 
     def stand_in(self) -> Tensor:
         """A tensor of this shape that takes no memory, for what looks at shapes alone."""

@@ -33,8 +33,9 @@ def _numbers(unit: str, neutral: float, *names: str) -> tuple[ParameterSpec, ...
     return tuple(ParameterSpec(name, unit, neutral) for name in names)
 
 
-def varying(low: float, high: float, neutral: float, varies: bool) -> bool:
-    """Whether a number drawn from [low, high], or else neutral, differs between images."""
+def varying(bounds: Sequence[float], neutral: float, varies: bool) -> bool:
+    """Whether a number drawn between two bounds, or else neutral, differs between images."""
+    low, high = bounds
     return low != high or (varies and low != neutral)
 
 
@@ -117,13 +118,13 @@ def resized_size(canvas: Canvas, size: Sequence[int] | None, max_size: int | Non
     if size is not None and len(size) == 2:
         return list(size)
     short, long = sorted((canvas.height, canvas.width))
-    if size is None:
-        new = [int(max_size * short / long), max_size]  # type: ignore[operator]
-    else:
-        new = [size[0], int(size[0] * long / short)]
-        if max_size is not None and new[1] > max_size:
-            new = [int(max_size * new[0] / new[1]), max_size]
-    return new if canvas.height <= canvas.width else new[::-1]  # type: ignore[return-value]
+    new = None if size is None else [size[0], int(size[0] * long / short)]
+    if max_size is not None and (new is None or new[1] > max_size):
+        ratio = (short, long) if new is None else new
+        new = [int(max_size * ratio[0] / ratio[1]), max_size]
+    if new is None:
+        raise ValueError("Resize: expected a size or a max_size, got neither")
+    return new if canvas.height <= canvas.width else new[::-1]
 
 
 def _random_resize(operation: Any, drawn: Any, canvas: Canvas) -> Canvas:
@@ -163,7 +164,7 @@ def _rotation_names(degrees: Sequence[float], varies: bool) -> list[str]:
     low, high = degrees
     if high - low > 180:  # its ends are nearer to each other the other way round
         return ["rotation sine", "rotation cosine"]
-    return ["rotation"] if varying(low, high, 0.0, varies) else []
+    return ["rotation"] if varying(degrees, 0.0, varies) else []
 
 
 def rotation_values(operation: Any, drawn: Any, canvas: Canvas) -> Values:
@@ -196,13 +197,13 @@ def _affine_names(operation: Any, varies: bool) -> list[str]:
     names = _rotation_names(operation.degrees, varies)
     shift_x, shift_y = operation.translate or (0, 0)
     names += [name for name, s in (("shift x", shift_x), ("shift y", shift_y)) if s]
-    if operation.scale is not None and varying(*operation.scale, 1.0, varies):
+    if operation.scale is not None and varying(operation.scale, 1.0, varies):
         names.append("scale")
     shear = list(operation.shear or ()) + [0.0] * 4
     names += [
         name
-        for name, (low, high) in (("shear x", shear[:2]), ("shear y", shear[2:4]))
-        if varying(low, high, 0.0, varies)
+        for name, bounds in (("shear x", shear[:2]), ("shear y", shear[2:4]))
+        if varying(bounds, 0.0, varies)
     ]
     return names
 
@@ -262,7 +263,7 @@ def _jitter_names(operation: Any, varies: bool) -> list[str]:
     return [
         number.name
         for number, bounds in zip(_COLORS.values(), ranges, strict=True)
-        if bounds is not None and varying(*bounds, float(number.neutral), varies)
+        if bounds is not None and varying(bounds, float(number.neutral), varies)
     ]
 
 
@@ -276,12 +277,12 @@ JITTER: Kind = {
 GRAYSCALE = flag(Parameter.GRAYSCALE.label)
 BLUR: Kind = {
     "numbers": (_of_paper(Parameter.BLUR_SIGMA, 0.0),),
-    "recorded": lambda operation, varies: varying(*operation.sigma, 0.0, varies),
+    "recorded": lambda operation, varies: varying(operation.sigma, 0.0, varies),
     "values": lambda operation, drawn, canvas: {Parameter.BLUR_SIGMA.label: drawn["sigma"][0]},
 }
 JPEG: Kind = {
     "numbers": _numbers("1 to 100", 100.0, "JPEG quality"),
-    "recorded": lambda operation, varies: varying(*operation.quality, 0, varies),
+    "recorded": lambda operation, varies: varying(operation.quality, 0, varies),
     "values": lambda operation, drawn, canvas: {"JPEG quality": float(drawn["quality"])},
 }
 _ERASED = _numbers("pixels", 0.0, *(f"erased {s}" for s in ("top", "left", "height", "width")))

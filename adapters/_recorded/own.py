@@ -49,7 +49,7 @@ def _shift_phase(operation: Any, image: Tensor, drawn: Any) -> Tensor:
 
 
 def _phase_values(operation: Any, drawn: Any, canvas: Canvas) -> Values:
-    return drawn  # type: ignore[no-any-return]
+    return drawn
 
 
 def _draw_grid_crop(operation: Any, image: Any) -> Any:
@@ -98,7 +98,7 @@ def grid_of(operation: Any, drawn: Any, height: int, width: int) -> Tensor:
     box = {key: drawn[key] for key in ("top", "left", "height", "width")}
     location = Location(**box, image_height=height, image_width=width)
     location.horizontal_flip, location.vertical_flip = drawn["flips"]
-    return operation.location_to_NxN_grid(location=location)  # type: ignore[no-any-return]
+    return operation.location_to_NxN_grid(location=location)
 
 
 KNOWN: dict[str, Known] = {
@@ -107,7 +107,7 @@ KNOWN: dict[str, Known] = {
         _blur,
         **{
             **kinds.BLUR,
-            "recorded": lambda op, varies: kinds.varying(*op.sigmas, 0.0, varies),
+            "recorded": lambda op, varies: kinds.varying(op.sigmas, 0.0, varies),
             "values": lambda op, drawn, canvas: {"blur sigma": drawn["sigma"]},
         },
         probability=lambda op: op.prob,

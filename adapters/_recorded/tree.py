@@ -46,6 +46,8 @@ class Node:
         needs_image: Whether it cannot be walked without an image.
     """
 
+    needs_image: bool
+
     def __init__(self, name: str, children: Sequence[Node] = ()) -> None:
         self.name = name
         self.children = tuple(children)

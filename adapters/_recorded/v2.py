@@ -83,7 +83,7 @@ def _resize(operation: Any, canvas: Canvas) -> Canvas:
 
 def _fixed_size(operation: Any) -> tuple[int, int] | None:
     size = operation.size
-    return tuple(size) if isinstance(size, list | tuple) and len(size) == 2 else None  # type: ignore[return-value]
+    return tuple(size) if isinstance(size, list | tuple) and len(size) == 2 else None
 
 
 # Of both generations, by the class's name.
