@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from star_head.augmentation import Parameter, ParameterSpec
 
+from .._images import middle_of_side
 from .canvas import Canvas, shape_of
 from .operation import Values
 
@@ -79,6 +80,12 @@ def _resize_and_center(operation: Any, image: Any) -> Any:
     size = tuple(operation.size)
     interpolation = getattr(operation, "interpolation", InterpolationMode.BILINEAR)
     _, height, width = shape_of(image)
+    # Of a very long image the middle alone, as STARTransform has it: the rest is never resized.
+    top, bottom = middle_of_side(height, math.ceil(width * size[0] / size[1]))
+    left, right = middle_of_side(width, math.ceil(height * size[1] / size[0]))
+    if (bottom - top, right - left) != (height, width):
+        height, width = bottom - top, right - left
+        image = F.crop(image, top, left, height, width)
     scale = max(size[0] / height, size[1] / width)
     # As torchvision's resize of the shorter side to one number, also where the crop is not square.
     covering = [max(new, int(scale * old)) for new, old in zip(size, (height, width), strict=True)]

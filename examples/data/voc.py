@@ -67,13 +67,18 @@ class VOCBoxes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         part, place = self.places[index]
-        image, description = self.parts[part][place]
+        files = self.parts[part].images[place], self.parts[part].annotations[place]
+        try:
+            image, description = self.parts[part][place]
+        except Exception as error:  # what a broken file raises depends on its format and on how
+            why = str(error) or type(error).__name__
+            raise ValueError(
+                f"data_dir: {files[0]} or {files[1]} cannot be read: {why}; restore the two"
+            ) from error
         try:
             target = read_boxes(description["annotation"])
         except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"data_dir: {self.parts[part].annotations[place]} is no annotation of VOC: {error}"
-            ) from error
+            raise ValueError(f"data_dir: {files[1]} is no annotation of VOC: {error}") from error
         boxes = BoundingBoxes(target["boxes"], format="XYXY", canvas_size=image.size[::-1])
         pixels, boxes = self.transform(image, boxes)
         target["boxes"] = boxes.as_subclass(Tensor)

@@ -5,15 +5,18 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from star_head.adapters import _images
 from star_head.adapters.device import BatchTransform, RecordingTransform, collate
 from star_head.adapters.lightly import STARMultiViewTransform, STARTransform, STARViewTransform
+from star_head.adapters.torchvision import RecordedTransform
 from star_head.augmentation import AugmentationRecord
 
 SIDE = 32
@@ -52,12 +55,12 @@ def test_a_pixel_range_says_what_is_black_and_white(kind: str) -> None:
     transform = STARTransform(SIDE, normalize=None, pixel_range=(low, high))
     expected = torch.from_numpy(RAMP).float().expand(3, -1, -1)
     views = [
-        transform.apply(image, WHOLE),  # type: ignore[arg-type]
-        transform.original(image),  # type: ignore[arg-type]
-        transform(image).original,  # type: ignore[arg-type]
-        STARMultiViewTransform([transform])(image).original,  # type: ignore[arg-type]
+        transform.apply(image, WHOLE),
+        transform.original(image),
+        transform(image).original,
+        STARMultiViewTransform([transform])(image).original,
     ]
-    recorded, _ = collate([(RecordingTransform(transform)(image), 0)])  # type: ignore[arg-type]
+    recorded, _ = collate([(RecordingTransform(transform)(image), 0)])
     assert recorded.images[0].dtype == torch.uint8
     views.append(BatchTransform(transform)(recorded).original[0])
     step = {"torch.bfloat16": 2**-8}.get(kind, (1 + (high < 255)) / 255)
@@ -80,7 +83,7 @@ def test_without_a_pixel_range_the_mode_and_the_range_are_named(kind: str) -> No
         STARMultiViewTransform([transform]),
     ):
         with pytest.raises(error, match=message):
-            call(image)  # type: ignore[operator]
+            call(image)
 
 
 def test_what_lies_outside_the_range_is_cut_off_and_what_is_no_number_is_refused() -> None:
@@ -157,13 +160,13 @@ def test_a_header_that_says_what_white_is_needs_no_range(tmp_path: Path, magic: 
 )
 def test_a_range_that_is_none(value: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"pixel_range: expected .*\(low, high\).*got"):
-        STARTransform(pixel_range=value)  # type: ignore[arg-type]
+        STARTransform(pixel_range=value)
 
 
 @pytest.mark.parametrize("value", [(0, 0), (0, 0, 256), (0.5, 0, 0), "white", 255])
 def test_a_background_that_is_none(value: object) -> None:
     with pytest.raises(ValueError, match=r"background: expected .*got"):
-        STARTransform(background=value)  # type: ignore[arg-type]
+        STARTransform(background=value)
 
 
 def test_views_of_one_image_have_one_range() -> None:
@@ -249,18 +252,40 @@ def test_the_original_of_a_long_image_is_its_centre_resized(
         assert np.abs(on_device - view).max() < 1.01
 
 
+@pytest.mark.parametrize("size", [16, (16, 24), (24, 16)])
+@pytest.mark.parametrize("shape", [(40, 60), (2, 601), (1001, 7), (3, 500)])
+def test_the_original_of_a_recorded_transform_too(
+    size: int | tuple[int, int], shape: tuple[int, int]
+) -> None:
+    wave = 127 + 100 * np.sin(np.arange(max(shape)) / 3)
+    pixels = np.broadcast_to(wave[None], (min(shape), max(shape))).astype(np.uint8)
+    image = Image.fromarray(pixels if shape[0] < shape[1] else pixels.T).convert("RGB")
+    recorded = RecordedTransform(v2.Compose([v2.RandomResizedCrop(size), v2.ToImage()]))
+    height, width = recorded.original(image).shape[1:]
+    scale = max(height / shape[0], width / shape[1])
+    whole = v2.functional.resize(
+        image,
+        [max(height, int(scale * shape[0])), max(width, int(scale * shape[1]))],
+    )
+    expected = v2.functional.pil_to_tensor(v2.functional.center_crop(whole, [height, width]))
+    off = (recorded.original(image).float() - expected.float()).abs().max()
+    assert off <= (0 if max(shape) < 8 * min(shape) else 100 / 3 / scale + 2)
+
+
 def test_what_is_resized_of_a_long_image_is_no_longer_than_eight_of_its_short_sides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = []
     resize = Image.Image.resize
 
-    def noting(self: Image.Image, size: tuple[int, int], *args: object) -> Image.Image:
+    def noting(self: Image.Image, size: tuple[int, int], *args: Any, **kwargs: Any) -> Image.Image:
         made.append(size)
-        return resize(self, size, *args)  # type: ignore[arg-type]
+        return resize(self, size, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "resize", noting)
     assert STARTransform(224).original(Image.new("RGB", (20_000, 2))).shape == (3, 224, 224)
     assert STARTransform(224).original(Image.new("RGB", (3, 20_001))).shape == (3, 224, 224)
-    assert len(made) == 2
+    recorded = RecordedTransform(v2.Compose([v2.RandomResizedCrop(224), v2.ToImage()]))
+    assert recorded.original(Image.new("RGB", (20_000, 2))).shape == (3, 224, 224)
+    assert len(made) == 3
     assert all(max(size) <= 9 * 224 for size in made)

@@ -145,15 +145,14 @@ def test_lists_without_brackets(given: list[str], expected: list[str]) -> None:
 
 
 def test_every_list_of_a_script_takes_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[object] = []
+    found: list[tuple[list[int], list[int] | None]] = []
 
     def main(k: tuple[int, ...] = (1,), sides: list[int] | None = None) -> None:
         """A script."""
-        found.append((k, sides))
+        found.append((list(k), sides))
 
     main.__module__ = knn_eval.__name__
     for arguments in (["--k=20"], ["--k=20", "--sides", "7"], ["--k=[1,20]", "--sides=7,8"]):
         monkeypatch.setattr(sys, "argv", ["script", *arguments])
         run(main)
-    assert [tuple(k) for k, _ in found] == [(20,), (20,), (1, 20)]
-    assert [sides for _, sides in found] == [None, [7], [7, 8]]
+    assert found == [([20], None), ([20], [7]), ([1, 20], [7, 8])]

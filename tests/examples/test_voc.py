@@ -120,6 +120,21 @@ def test_annotations_that_are_not_vocs(
         VOCBoxes(tmp_path / "voc", TEST)[0]
 
 
+@pytest.mark.parametrize(
+    "file", ["JPEGImages/2007_trainval_000003.jpg", "Annotations/2007_trainval_000003.xml"]
+)
+@pytest.mark.parametrize("content", [None, b"", b"<html>404 Not Found"])
+def test_broken_files_are_named(
+    tree: Path, tmp_path: Path, file: str, content: bytes | None
+) -> None:
+    root = Path(shutil.copytree(tree, tmp_path / "voc"))
+    (path,) = root.rglob(f"VOC2007/{file}")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ValueError, match=f"data_dir: .*{re.escape(file)}"):
+        VOCBoxes(root, TRAIN)[3]
+
+
 def test_decoding_agrees_with_torchvisions_own(tree: Path) -> None:
     boxes = VOCBoxes(tree, TEST)
     decoded = decode_image(boxes.parts[0].images[0]) / 255
