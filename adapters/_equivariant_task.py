@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from star_head._checks import check_count, describe
+from star_head._loss_checks import check_loss
 from star_head.augmentation import STARViews, check_views
 from star_head.head import STAREmbeddings, STARProjectionHead
 
@@ -56,8 +57,8 @@ def equivariant_loss(
         A scalar; 0 from a head with ``routing="invariant"``, which leaves the method as it is.
 
     Raises:
-        TypeError: If ``views`` are no STARViews, or ``embeddings`` or what ``embed`` gives no
-            STAREmbeddings.
+        TypeError: If ``views`` are no STARViews, ``embeddings`` or what ``embed`` gives no
+            STAREmbeddings, the head another library's, or the criterion a class.
         ValueError: If there is none of ``embeddings``, or more than views with parameters.
 
     Example:
@@ -71,6 +72,9 @@ def equivariant_loss(
         torch.Size([])
     """
     check_views("views", views)
+    if not (hasattr(head, "predict") and hasattr(head, "predictor")):
+        raise TypeError(f"head: expected a STARProjectionHead, got {describe(head)}")
+    check_loss("criterion", criterion)
     if isinstance(embeddings, STAREmbeddings) or not isinstance(embeddings, tuple | list):
         raise TypeError(
             f"embeddings: expected STAREmbeddings of each view in a list, such as (z0, z1), got "

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from star_head._checks import describe
+
 
 def require_training(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
     """Raise a ValueError unless a checkpoint, read from ``path``, is of a Lightning run."""
@@ -44,9 +46,12 @@ def read_tensors(path: str | os.PathLike[str], name: str) -> Any:
         name: Of the argument, for the errors.
 
     Raises:
+        TypeError: If ``path`` is no path.
         FileNotFoundError: If there is no such file.
         ValueError: As :func:`read_checkpoint`.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name}: expected the path of a file, got {describe(path)}")
     path = os.path.expanduser(path)
     if os.path.isdir(path):
         raise ValueError(f"{name}: {path} is no readable checkpoint: it is a folder")

@@ -99,11 +99,11 @@ class STARProjectionHead(nn.Module):
     ) -> None:
         super().__init__()
         if fourth:
+            number = fourth[0] if isinstance(fourth[0], int) else "..."
             raise TypeError(
                 f"STARProjectionHead: expected input_dim, hidden_dim and output_dim, and all else "
                 f"by keyword, got {len(fourth)} more: {', '.join(map(str, fourth))}; fourth in "
-                f"lightly's heads is num_layers: give num_layers={fourth[0]} or "
-                f"num_experts={fourth[0]}"
+                f"lightly's heads is num_layers: give num_layers={number} or num_experts={number}"
             )
         if routing not in get_args(Routing):
             raise ValueError(f"routing: expected one of {get_args(Routing)}, got {routing!r}")

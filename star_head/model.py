@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from star_head._checks import check_matrix, describe
+from star_head._checks import check_matrix, describe, meant
 from star_head._parts import not_a_tensor
 from star_head.augmentation import STARViews, check_views
 from star_head.experts import reset_children
@@ -98,6 +98,9 @@ class STAR(nn.Module):
             ValueError: If there are not two views with two sets of parameters.
         """
         check_views("views", views)
+        for name, part in (("views", views.views), ("params", views.params)):
+            if not isinstance(part, tuple | list | Tensor):
+                raise TypeError(f"views: expected 2 {name} in a tuple, got {describe(part)}")
         if len(views.views) != 2 or len(views.params) != 2:
             raise ValueError(
                 f"views: expected 2 views with 2 sets of parameters, "
@@ -115,9 +118,14 @@ class STAR(nn.Module):
         """The backbone's features of images (B, 3, S, S): (B, D).
 
         Raises:
-            TypeError: If the backbone gives anything but a tensor.
+            TypeError: If ``images`` are no tensor, or the backbone gives anything but one.
             ValueError: If the backbone does not pool.
         """
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"images: expected a tensor of shape (B, 3, S, S), got {describe(images)}"
+                f"{meant(images)}"
+            )
         features = self.backbone(images)
         if not isinstance(features, Tensor):
             raise TypeError(

@@ -91,5 +91,8 @@ def test_what_is_no_checkpoint(
 def test_a_folder_and_nothing_at_all(door: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no readable checkpoint: it is a folder"):
         DOORS[door](tmp_path)
+    for wrong in (None, io.BytesIO(b"PK"), 3):
+        with pytest.raises(TypeError, match="expected the path of a file, got"):
+            DOORS[door](wrong)
     with pytest.raises(FileNotFoundError):
         DOORS[door](tmp_path / "absent.pth")

@@ -276,9 +276,9 @@ def test_given_statistics_standardise() -> None:
     torch.testing.assert_close(predictor(e0, params), plain(e0, (params - 1) / 2))
 
 
-@pytest.mark.parametrize("fourth", [(2,), (2, True), (16, None), (None,)])
+@pytest.mark.parametrize("fourth", [(2,), (2, True), (16, None), (None,), ("shared",)])
 def test_lightlys_fourth_argument_is_not_taken_for_the_experts(fourth: tuple) -> None:
-    number = fourth[0]
+    number = fourth[0] if isinstance(fourth[0], int) else r"\.\.\."
     with pytest.raises(TypeError, match=f"num_layers={number} or num_experts={number}$"):
         STARProjectionHead(32, 32, 16, *fourth)
     head = STARProjectionHead(32, 32, 16, num_experts=2, num_layers=2)

@@ -223,6 +223,23 @@ def test_equivariant_loss_wants_embeddings_of_each_view() -> None:
         loss([z0.invariant, z1.invariant])
     with pytest.raises(TypeError, match="embed: expected STAREmbeddings.*got a tensor"):
         loss([z0, z1], embed=lambda x: model.head(x.flatten(1)).invariant)
+    with pytest.raises(TypeError, match="head: expected a STARProjectionHead, got a SimCLRProj"):
+        equivariant_loss(model.head, SimCLRProjectionHead(), views, [z0, z1], NTXentLoss())
+    with pytest.raises(TypeError, match="criterion: expected a module on two tensors, got the cla"):
+        equivariant_loss(model.head, model.head, views, [z0, z1], NTXentLoss)
+
+
+def test_views_with_parts_missing() -> None:
+    model, views = make_star(), make_views()
+    with pytest.raises(TypeError, match="images: expected a tensor of shape .*, got None"):
+        model(views._replace(original=None))
+    for name in ("views", "params"):
+        with pytest.raises(TypeError, match=f"views: expected 2 {name} in a tuple, got None"):
+            model(views._replace(**{name: None}))
+    with pytest.raises(TypeError, match="images: .*got a STARViews of .*views.original and each"):
+        model.features(views)
+    stacked = STARViews(views.original, torch.stack(views.views), torch.stack(views.params))
+    assert model(stacked).total.isfinite()
 
 
 @dataclass
