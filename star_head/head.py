@@ -99,7 +99,7 @@ class STARProjectionHead(nn.Module):
     ) -> None:
         super().__init__()
         if fourth:
-            number = fourth[0] if isinstance(fourth[0], int) else "..."
+            number: object = fourth[0] if isinstance(fourth[0], int) else "..."
             raise TypeError(
                 f"STARProjectionHead: expected input_dim, hidden_dim and output_dim, and all else "
                 f"by keyword, got {len(fourth)} more: {', '.join(map(str, fourth))}; fourth in "
