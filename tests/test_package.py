@@ -94,7 +94,13 @@ def test_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {Path(name).parts[0].split("-")[0] for name in names} == {"star_head"}
-    for name in ("py.typed", "head.py", "adapters/__init__.py", "adapters/lightly.py"):
+    for name in (
+        "py.typed",
+        "head.py",
+        "adapters/__init__.py",
+        "adapters/lightly.py",
+        "adapters/_recorded/tree.py",
+    ):
         assert f"star_head/{name}" in names
 
 
