@@ -1,6 +1,6 @@
 """Copies to a device that nothing has to wait for, where that is safe."""
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -8,7 +8,7 @@ import torch
 class Movable(Protocol):
     """What moves as tensors do."""
 
-    def to(self, device: torch.device | str | int, /, *, non_blocking: bool) -> "Movable":
+    def to(self, device: torch.device | str | int, /, *, non_blocking: bool) -> Any:
         """A copy on the device."""
         ...
 
@@ -22,4 +22,5 @@ def to_device(data: MovableT, device: torch.device | str | int) -> MovableT:
     Other devices wait. On Apple's, memory can be read before it was copied, or used again before
     it was read; on a CPU there is nothing to gain.
     """
-    return data.to(device, non_blocking=torch.device(device).type == "cuda")
+    moved: MovableT = data.to(device, non_blocking=torch.device(device).type == "cuda")
+    return moved

@@ -166,11 +166,15 @@ class EquivariantPredictor(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
-        loaded = [state_dict.get(f"{prefix}{name}") for name in ("mean", "std")]
-        if not all(isinstance(t, Tensor) and t.shape == self.mean.shape for t in loaded):
-            return
-        if not any(t.is_meta for t in loaded):
-            mean, std = (t.detach().cpu().double().clone() for t in loaded)
+        loaded = [
+            values
+            for name in ("mean", "std")
+            if isinstance(values := state_dict.get(f"{prefix}{name}"), Tensor)
+            and values.shape == self.mean.shape
+            and not values.is_meta
+        ]
+        if len(loaded) == 2:
+            mean, std = (values.detach().cpu().double().clone() for values in loaded)
             self._statistics = None if std.isnan().any() else (mean, std)
 
     def extra_repr(self) -> str:

@@ -163,8 +163,8 @@ def test_what_is_no_temperature(temperature: object, error: type[Exception], mes
             loss(temperature)
 
 
-def learned(value: float, *shape: int, **options: object) -> nn.Parameter:
-    return nn.Parameter(torch.full(shape, value, **options))
+def learned(value: float, *shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
+    return nn.Parameter(torch.full(shape, value, dtype=dtype))
 
 
 @pytest.mark.parametrize("value", [0.05, 0.2, 1.0, 7.0])

@@ -1,6 +1,7 @@
 import contextlib
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -443,3 +444,24 @@ def test_a_cast_module_is_refused() -> None:
     module = BatchTransform(STARTransform(16)).bfloat16()
     with pytest.raises(TypeError, match="BatchTransform: .*torch.float32, got torch.bfloat16"):
         module.original(images())
+
+
+def test_nothing_is_copied_without_waiting_but_to_a_cuda_device() -> None:
+    """Where memory is read before a copy has ended, as on Apple's GPUs, pixels would be wrong."""
+
+    class Copies(torch.overrides.TorchFunctionMode):
+        unawaited = 0
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            self.unawaited += bool(kwargs.get("non_blocking"))
+            return func(*args, **kwargs)
+
+    transform = STARTransform(24)
+    batch = recorded(transform, [picture(40, 30), picture(30, 40)])
+    with Copies() as copies:
+        BatchTransform(transform)(batch)
+        batch.to("cpu", non_blocking=True)  # it is seen where it is asked for
+    assert copies.unawaited == 2

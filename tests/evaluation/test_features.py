@@ -1,6 +1,7 @@
 """Extracted features and their cache."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,3 +141,22 @@ def test_transparent_pixels_take_the_background() -> None:
     red = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
     white = EvaluationTransform(16, NORMALIZE)(Image.new("RGB", (20, 20), (255, 255, 255)))
     assert torch.equal(EvaluationTransform(16, NORMALIZE, None, (255, 255, 255))(red), white)
+
+
+def test_a_cpu_is_waited_for(tmp_path: Path, images: Images) -> None:
+    """A copy is left running on CUDA devices only: elsewhere it may be read before it has ended."""
+
+    waited = []
+
+    class Copies(torch.overrides.TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if "non_blocking" in (kwargs or {}):
+                waited.append(not kwargs["non_blocking"])
+            return func(*args, **kwargs or {})
+
+    with Copies():
+        extract(make_encoder(), images, cache=tmp_path, batch_size=100, num_workers=0)
+    assert waited
+    assert all(waited)
