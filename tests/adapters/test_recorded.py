@@ -156,6 +156,17 @@ def test_small_crops_follow() -> None:
         assert sizes == [32] * len(views.params) + [16] * (len(sizes) - len(views.params))
 
 
+def test_what_follows_may_hold_anything() -> None:
+    """Only a view that could be recorded must be known."""
+    large, small = [v2.Compose([v2.RandomCrop(size), TO_TENSOR]) for size in (16, 8)]
+    other, augment = v2.Compose([v2.Lambda(lambda image: image), small]), v2.TrivialAugmentWide()
+    transform = MultiViewTransform([large, small, v2.Compose([augment, small]), other])
+    for unrecorded in ([], [augment]):
+        recorded = RecordedTransform(transform, unrecorded=unrecorded)
+        views, records = check_same(recorded, picture(20, 30), 0)
+        assert (len(views.views), len(records)) == (4, 1)
+
+
 def test_copies_of_one_view() -> None:
     transform = SimCLRViewTransform(32)
     for copies in (1, 2, 5):
