@@ -7,7 +7,7 @@ import struct
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -57,7 +57,18 @@ class Conversion(NamedTuple):
 PLAIN = Conversion()
 
 
-class ImageFiles:
+class _WithPillowsLimit:
+    """Takes Pillow's limit of pixels, as the user set it, to processes that are not forked."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "limit": Image.MAX_IMAGE_PIXELS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Image.MAX_IMAGE_PIXELS = state.pop("limit")
+        self.__dict__.update(state)
+
+
+class ImageFiles(_WithPillowsLimit):
     """Image files, read when they are asked for."""
 
     def __init__(self, paths: Sequence[Path], conversion: Conversion = PLAIN) -> None:
@@ -201,7 +212,7 @@ def in_processes(
             progress.update(len(batch))
 
 
-class _Mapped(Dataset[Result], Generic[Item, Result]):
+class _Mapped(_WithPillowsLimit, Dataset[Result], Generic[Item, Result]):
     """A function's results as a data set."""
 
     def __init__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> None:

@@ -1,6 +1,7 @@
 """Finding and reading image files, good and bad."""
 
 import os
+import pickle
 import struct
 import zlib
 from pathlib import Path
@@ -276,6 +277,18 @@ def test_pillows_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert "restore" not in str(raised.value)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
     assert read_image(tmp_path / "map.png").size == (100, 60)
+
+
+def test_pillows_limit_reaches_processes_that_are_not_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (100, 60)).save(tmp_path / "map.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)  # at the start of the other process
+    files = ImageFiles([tmp_path / "map.png"])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    sent = pickle.dumps(files)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2500)
+    assert pickle.loads(sent)[0].size == (100, 60)
 
 
 def test_a_file_one_may_not_read(tmp_path: Path) -> None:
