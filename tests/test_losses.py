@@ -80,11 +80,13 @@ def test_nt_xent_under_autocast_computes_in_float32() -> None:
     assert a.grad.dtype == torch.bfloat16
 
 
-def test_compile_fullgraph() -> None:
+# Code is generated for the whole step in test_model.py; for the loss alone it takes its time.
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compile_fullgraph(backend: str) -> None:
     a, b = pair(300, 8)
     loss = STARLoss(0.1)
     embeddings = STAREmbeddings(a, a), STAREmbeddings(b, b)
-    compiled = torch.compile(loss, fullgraph=True)(*embeddings, b, a)
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)(*embeddings, b, a)
     expected = loss(*embeddings, b, a)
     torch.testing.assert_close(tuple(compiled), tuple(expected))
     torch.testing.assert_close(

@@ -76,10 +76,11 @@ def test_every_parameter_gets_a_gradient() -> None:
         assert parameter.grad.isfinite().all(), name
 
 
-def test_compile_fullgraph_with_autocast() -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compile_fullgraph_with_autocast(backend: str) -> None:
     model, views = make().eval(), make_views()
     model.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    compiled = torch.compile(model, fullgraph=True)
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
     assert type(compiled(views)) is STARLossTerms
     torch.testing.assert_close(compiled(views).total, model(views).total)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -88,7 +89,6 @@ def test_compile_fullgraph_with_autocast() -> None:
     torch.testing.assert_close(total, model(views).total, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.slow
 def test_compiled_training_step_equals_eager() -> None:
     head = STARProjectionHead(3, 6, 4, num_experts=4, statistics="stl10")
     model = STAR(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), head)

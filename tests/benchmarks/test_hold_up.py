@@ -47,7 +47,7 @@ def command(name: str, *arguments: object) -> dict:
         text=True,
     ) as process:
         try:
-            printed, error = process.communicate(timeout=900)
+            printed, error = process.communicate()
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)  # on which it ends what it has started

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from running import run_here
 from saved_runs import last, save_run
 from test_checkpoint import Authors
 from torch import Tensor
@@ -44,17 +44,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     save_run(folder / "mmoe", routing="mmoe", num_experts=4)
     save_run(folder / "simclr", routing="invariant")
     Authors().save(folder / "authors.pth")
-    done = subprocess.run(
-        [
-            *(sys.executable, analyze.__file__),
-            *("mmoe/checkpoints/last.ckpt", "simclr/checkpoints/last.ckpt", "authors.pth"),
-            *("--dataset=digits", f"--max-images={IMAGES}", f"--view_images={VIEWED}"),
-            *(f"--views={VIEWS}", "--num_workers=1", "--output=report"),
-        ],
+    done = run_here(
+        "examples/analyze.py",
+        *("mmoe/checkpoints/last.ckpt", "simclr/checkpoints/last.ckpt", "authors.pth"),
+        *("--dataset=digits", f"--max-images={IMAGES}", f"--view_images={VIEWED}"),
+        *(f"--views={VIEWS}", "--num_workers=1", "--output=report"),
         cwd=folder,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return SimpleNamespace(
@@ -302,7 +297,6 @@ def test_a_browser_shows_it(made: SimpleNamespace, tmp_path: Path) -> None:
         ],
         check=True,
         capture_output=True,
-        timeout=120,
     )
     with Image.open(shot) as picture:
         pixels = np.array(picture.convert("RGB")).reshape(-1, 3)

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import torch
 from lightly.transforms.utils import IMAGENET_NORMALIZE
 from made_up_voc import make_voc
+from running import Done, run_apart, run_here
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
@@ -60,18 +58,15 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def run_detection(
-    encoder: Path, tree: Path, cwd: Path, *arguments: object
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [
-            *(sys.executable, detection.__file__, str(encoder), f"--data-dir={tree}"),
-            *("--num-workers=0", "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"),
-            *(str(argument) for argument in arguments),
-        ],
+    encoder: Path, tree: Path, cwd: Path, *arguments: object, processes: int = 1
+) -> Done:
+    done = (run_here if processes == 1 else run_apart)(
+        "examples/detection.py",
+        *(encoder, f"--data-dir={tree}", "--num-workers=0"),
+        *("--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"),
+        *(f"--trainer.devices={processes}", *arguments),
         cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        GLOO_SOCKET_IFNAME="lo",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
@@ -101,8 +96,8 @@ def test_learns_and_is_measured_alike_in_two_processes(
 
     (tmp_path / "run/detection.json").unlink()
     again = ("--ckpt-path=last", "--evaluate-only=true")
-    two = ("--trainer.devices=2", "--trainer.strategy=ddp")
-    done = run_detection(encoder, tree, tmp_path, *options, *again, *two)
+    again = (*again, "--trainer.strategy=ddp")
+    done = run_detection(encoder, tree, tmp_path, *options, *again, processes=2)
     found = json.loads((tmp_path / "run/detection.json").read_text())
     assert found == pytest.approx(results, abs=1e-4)
     assert done.stdout.count("VOC07 test") == 1

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import timm
 import torch
 import torchvision
 from lightning.pytorch import Trainer
+from running import output_of, run_here
 from safetensors.torch import load_file
 from test_checkpoint import Authors
 from torch import nn
@@ -66,10 +65,8 @@ def test_training_checkpoint_into_timm_and_torchvision(tmp_path: Path, name: str
 def test_small_stem_and_other_arguments_survive(tmp_path: Path) -> None:
     backbone = shaken(create_backbone("resnet10t", small_images=True, drop_path_rate=0.1))
     path = training_checkpoint(tmp_path, backbone)
-    command = [sys.executable, export_encoder.__file__, str(path), str(tmp_path / "encoder")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"The encoder of {path} is in" in done.stdout
+    printed = output_of(run_here("examples/export_encoder.py", path, tmp_path / "encoder"))
+    assert f"The encoder of {path} is in" in printed
     images = torch.randn(2, 3, 32, 32)
     opened = load_encoder(tmp_path / "encoder").eval()
     torch.testing.assert_close(opened(images), backbone(images))

@@ -1,8 +1,6 @@
 """Episodes and their solver, against scikit-learn episode by episode."""
 
 import json
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -10,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from running import output_of, run_here
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from star_head.adapters.timm import create_backbone, export_encoder
 from star_head.evaluation.one_vs_rest import decide
-from star_head.examples import few_shot
 from star_head.examples.few_shot import QUERIES, WAYS, confidence_interval, draw_episodes, solve
 
 
@@ -108,19 +106,11 @@ def test_from_the_command_line(tmp_path: Path) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(path)
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
-    done = subprocess.run(
-        [
-            *(sys.executable, few_shot.__file__, "encoder", "images"),
-            "--episodes=60",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    arguments = ["encoder", "images", "--episodes=60"]
+    printed = output_of(run_here("examples/few_shot.py", *arguments, cwd=tmp_path))
     results = json.loads((tmp_path / "runs/few_shot.json").read_text())
     assert results["images"] == 48
     for shots in ("1-shot", "5-shot"):
         assert 0.3 < results[shots]["accuracy"] <= 1  # chance is 0.2
         assert results[shots]["95% interval"] < 0.1
-        assert shots in done.stdout
+        assert shots in printed

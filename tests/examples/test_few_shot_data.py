@@ -1,18 +1,16 @@
 """Data sets of few-shot classification, from stand-ins."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from running import output_of, run_here
 from torchvision.datasets import CIFAR100
 
 from star_head.adapters.timm import create_backbone, export_encoder
-from star_head.examples import few_shot
 from star_head.examples.data import published
 from star_head.examples.data.few_shot_data import load_few_shot
 from star_head.examples.data.image_data import Images
@@ -112,13 +110,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
     arguments = ["encoder", "data", "--dataset=cub200", "--episodes=4"]
-    done = subprocess.run(
-        [sys.executable, few_shot.__file__, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    output_of(run_here("examples/few_shot.py", *arguments, cwd=tmp_path))
     results = json.loads((tmp_path / "runs/few_shot.json").read_text())
     assert (results["dataset"], results["images"]) == ("cub200", 35)
     assert 0 < results["5-shot"]["accuracy"] <= 1

@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from running import run_apart
 from timm.data import create_transform, resolve_model_data_config
 
 from star_head.adapters.timm import create_backbone, export_encoder
@@ -207,15 +206,12 @@ def test_from_the_command_line_in_two_processes(
     options |= {"output": "run", "ckpt_path": "last"}
     options |= {f"trainer.{name}": value for name, value in CPU.items()}
     options |= {"trainer.devices": 2, "trainer.strategy": "ddp"}
-    done = subprocess.run(
-        [
-            *(sys.executable, finetune.__file__, str(encoder)),
-            *(f"--{name}={value}" for name, value in options.items()),
-        ],
+    done = run_apart(
+        "examples/finetune.py",
+        encoder,
+        *(f"--{name}={value}" for name, value in options.items()),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        GLOO_SOCKET_IFNAME="lo",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "run/finetune.json").read_text())

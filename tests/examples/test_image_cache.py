@@ -1,12 +1,13 @@
 """The cache of decoded images: whole, current, or not there."""
 
+import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -158,53 +159,52 @@ def test_an_interrupted_build_leaves_nothing(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+# A forked process need not import anything.
+FORK = multiprocessing.get_context("fork")
+
+
+def build_and_die(paths: list[Path], folder: Path) -> None:
+    decode, seen = image_cache._decode, []
+
+    def dying(*arguments: object) -> object:
+        seen.append(arguments)
+        if len(seen) == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode(*arguments)
+
+    image_cache._decode = dying
+    cache_images(paths, folder)
+
+
 def test_a_killed_build_leaves_no_cache(photos: Path, tmp_path: Path) -> None:
-    program = """
-import os, sys
-from pathlib import Path
-from star_head.examples.data import image_cache
-decode, seen = image_cache._decode, []
-def dying(file, conversion, item):
-    seen.append(item)
-    if len(seen) == 7:
-        os.kill(os.getpid(), 9)
-    return decode(file, conversion, item)
-image_cache._decode = dying
-image_cache.cache_images(sorted(Path(sys.argv[1]).rglob("*.*")), Path(sys.argv[2]))
-"""
     paths, folder = sorted(photos.rglob("*.*")), tmp_path / "cache"
-    done = subprocess.run(
-        [sys.executable, "-c", program, photos, folder],
-    )
-    assert done.returncode == -signal.SIGKILL
+    builder = FORK.Process(target=build_and_die, args=(paths, folder))
+    builder.start()
+    builder.join()
+    assert builder.exitcode == -signal.SIGKILL
     (left,) = folder.iterdir()
     assert left.name.startswith(".")
     images, kept = cache_images(paths, folder)
     check(images, paths, kept)
 
 
+def build_and_sum(photos: Path, cache: Path, together: Barrier, sums: SimpleQueue) -> None:
+    together.wait()
+    images = load_images("folder", photos, cache=cache).pretrain
+    sums.put(sum(sum(images[i][0].tobytes()) for i in range(len(images))))
+
+
 def test_two_processes_at_once(photos: Path, tmp_path: Path) -> None:
-    program = """
-import sys, time
-from pathlib import Path
-from star_head.examples.data.image_data import load_images
-Path(sys.argv[3]).touch()
-while len(list(Path(sys.argv[3]).parent.glob("ready*"))) < 2:
-    time.sleep(0.001)
-images = load_images("folder", Path(sys.argv[1]), cache=Path(sys.argv[2])).pretrain
-print(sum(sum(images[i][0].tobytes()) for i in range(len(images))))
-"""
-    builders = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, photos, tmp_path / "cache", tmp_path / f"ready{i}"],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-        )
-        for i in range(2)
-    ]
-    sums = {builder.communicate()[0] for builder in builders}
-    assert [builder.returncode for builder in builders] == [0, 0]
-    assert sums == {b"%d\n" % sum(sum(read_image(p).tobytes()) for p in find_images(photos))}
+    together, sums = FORK.Barrier(2), FORK.SimpleQueue()
+    arguments = (photos, tmp_path / "cache", together, sums)
+    builders = [FORK.Process(target=build_and_sum, args=arguments) for _ in range(2)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join()
+    assert [builder.exitcode for builder in builders] == [0, 0]
+    expected = sum(sum(read_image(p).tobytes()) for p in find_images(photos))
+    assert [sums.get(), sums.get()] == [expected, expected]
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import torch
 from lightly.utils.benchmarking import knn_predict
 from lightly.utils.benchmarking.topk import mean_topk_accuracy
 from PIL import Image
+from running import output_of, run_here
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import normalize
 
@@ -159,13 +158,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
     arguments = ["encoder", "--dataset=digits", "--k=[1,5,20]", "--half=true"]
-    done = subprocess.run(
-        [sys.executable, knn_eval.__file__, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = output_of(run_here("examples/knn_eval.py", *arguments, cwd=tmp_path))
     results = json.loads((tmp_path / "runs/knn_eval.json").read_text())
     assert list(results["datasets"]) == ["digits"]
     digits = results["datasets"]["digits"]
@@ -173,7 +166,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     for k in (1, 5, 20):
         top1, top5 = digits[f"k={k}"].values()
         assert 0.5 < top1 <= top5 <= 1
-        assert f"{k:6}{100 * top1:8.2f}{100 * top5:8.2f}" in done.stdout
+        assert f"{k:6}{100 * top1:8.2f}{100 * top5:8.2f}" in printed
 
 
 def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
 """Linear evaluation against the protocol by scikit-learn, one strength after another."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from running import output_of, run_here
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
@@ -174,13 +173,11 @@ def test_goes_on_after_a_data_set_that_fails(
 def test_from_the_command_line(tmp_path: Path) -> None:
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
-    done = subprocess.run(
-        [sys.executable, linear_eval.__file__, "encoder", "--dataset=digits", "--half=true"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+    printed = output_of(
+        run_here(
+            "examples/linear_eval.py", "encoder", "--dataset=digits", "--half=true", cwd=tmp_path
+        )
     )
-    assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "runs/linear_eval.json").read_text())
     assert list(results["datasets"]) == ["digits"]
     found = results["datasets"]["digits"]
@@ -188,8 +185,8 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert 0.8 < found["accuracy"] <= 1
     assert len(found["validation accuracies"]) == 45
     assert results["mean"] == {"1 here": found["accuracy"]}
-    assert "45 of 45 strengths converged" in done.stdout
-    assert f"mean of 1 here: {100 * found['accuracy']:.2f}" in done.stdout
+    assert "45 of 45 strengths converged" in printed
+    assert f"mean of 1 here: {100 * found['accuracy']:.2f}" in printed
 
 
 def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -1,17 +1,13 @@
 """A run's logs as a picture."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from PIL import Image
+from running import Done, run_here
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
-
-def plot(folder: Path, picture: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, EXAMPLES / "plot_run.py", folder, picture]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+def plot(folder: Path, picture: Path) -> Done:
+    return run_here("examples/plot_run.py", folder, picture)
 
 
 def write_log(folder: Path, version: int, rows: str) -> None:

@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from running import run_here
 
 from star_head.examples import quickstart
 
@@ -22,8 +21,8 @@ def results(folder: Path, **arguments: object) -> dict:
 
 @pytest.mark.slow
 def test_digits_learn(tmp_path: Path) -> None:
-    command = [sys.executable, quickstart.__file__, "--output", "out", "--epochs", "8"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    arguments = ["--output", "out", "--epochs", "8"]
+    done = run_here("examples/quickstart.py", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "out/metrics.json").read_text())
     # Measured in errors: training takes away at least a third of the untrained network's.

@@ -1,8 +1,6 @@
 """Three tasks on one bank: the example as a user runs it, small, and its parts against loops."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from running import run_here
 from torch import Tensor, nn
 
 from star_head import EquivariantPredictor, NTXentLoss, Parameter, STARViews, Statistics
@@ -29,10 +28,9 @@ def make_model(width: int = 12) -> ThreeTasks:
 
 @pytest.mark.slow
 def test_every_task_learns(tmp_path: Path) -> None:
-    command = [sys.executable, three_tasks.__file__, "--output", "out.json"]
-    command += ["--backbone", "test_resnet", "--max-images", "640", "--epochs", "4"]
-    command += ["--batch-size", "64", "--num-workers", "0"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    arguments = ["--output", "out.json", "--backbone", "test_resnet", "--max-images", "640"]
+    arguments += ["--epochs", "4", "--batch-size", "64", "--num-workers", "0"]
+    done = run_here("examples/three_tasks.py", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "out.json").read_text())
     trained, untrained, chance = found["trained"], found["untrained"], found["chance"]
@@ -50,6 +48,16 @@ def test_every_task_learns(tmp_path: Path) -> None:
         (row,) = (line for line in done.stdout.splitlines() if line.startswith(name))
         assert row.split()[-3] == f"{value:.3f}"
     assert "loss" in done.stdout + done.stderr
+
+
+def test_untrained_and_trained_are_measured_alike(tmp_path: Path) -> None:
+    settings = {"backbone": "test_resnet", "max_images": 64, "epochs": 1, "batch_size": 32}
+    three_tasks.main(**settings, num_workers=0, output=tmp_path / "out.json")
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["images"] == 64
+    assert found["trained"].keys() == found["untrained"].keys() >= {"1-NN accuracy", *RANKS}
+    assert found["trained"] != found["untrained"]
+    assert np.isfinite([*found["trained"].values(), *found["untrained"].values()]).all()
 
 
 def test_the_parts_are_the_whole_vector_once() -> None:

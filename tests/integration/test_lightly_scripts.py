@@ -59,7 +59,6 @@ def test_the_changed_script_learns(name: str, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     if name == "simclr_plain":
