@@ -17,18 +17,11 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from star_head.adapters.lightly import STL10_NORMALIZE
 from star_head.adapters.timm import create_backbone
-from star_head.evaluation.features import EvaluationTransform
-from star_head.evaluation.networks import Encoder
+from star_head.evaluation.few_shot import Episodes, confidence_interval, draw_episodes, solve
+from star_head.evaluation.preparation import Encoder, EvaluationTransform
 from star_head.examples.data.image_data import load_images
-from star_head.examples.few_shot import (
-    QUERIES,
-    WAYS,
-    Episodes,
-    confidence_interval,
-    draw_episodes,
-    solve,
-)
 
+WAYS, QUERIES = 5, 16
 EPISODES, TURN = 400, 50
 
 

@@ -1,1 +1,73 @@
-"""Encoders and trained heads measured: features, accuracies, and a page on a head."""
+"""Encoders and trained heads measured: features, accuracies, and a page on a head.
+
+An encoder is measured on any data set of (image, label) by its frozen features:
+
+    train, validation, test = (extract_features(encoder, part) for part in data_sets)
+    linear_probe(train, validation, test)
+    nearest_neighbours(train, test, k=20)
+    few_shot(test, shots=1)
+
+and a trained head by what it makes of images and of recorded views of them:
+
+    measures = measure_head(open_trained("last.ckpt"), data_set)
+    write_report({"last": measures}, "report")
+
+What classifies features needs torch and NumPy only; reading images and writing the report need
+``star-head[evaluation]``, and are imported when they are asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# At once, since the modules few_shot and few_shot.few_shot have one name.
+from star_head.evaluation.few_shot import FewShot, few_shot
+from star_head.evaluation.linear import LinearProbe, linear_probe
+from star_head.evaluation.nearest import NearestNeighbours, nearest_neighbours
+
+if TYPE_CHECKING:
+    from star_head.evaluation.features import Features, extract_features
+    from star_head.evaluation.head import HeadMeasures, measure_head
+    from star_head.evaluation.networks import open_encoder
+    from star_head.evaluation.preparation import Encoder
+    from star_head.evaluation.report import write_report
+    from star_head.evaluation.trained import Trained, open_trained
+
+__all__ = [
+    "Encoder",
+    "Features",
+    "FewShot",
+    "HeadMeasures",
+    "LinearProbe",
+    "NearestNeighbours",
+    "Trained",
+    "extract_features",
+    "few_shot",
+    "linear_probe",
+    "measure_head",
+    "nearest_neighbours",
+    "open_encoder",
+    "open_trained",
+    "write_report",
+]
+
+_LATER = {
+    "Encoder": "preparation",
+    "Features": "_labelled",
+    "HeadMeasures": "head",
+    "Trained": "trained",
+    "extract_features": "features",
+    "measure_head": "head",
+    "open_encoder": "networks",
+    "open_trained": "trained",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])

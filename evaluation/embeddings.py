@@ -1,34 +1,46 @@
 """What a pretrained network makes of images and of recorded views of them."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from star_head._devices import to_device
+from star_head._processors import loading_processes
 from star_head._seeds import mix_seeds, seeded
-from star_head.adapters._images import to_rgb
+from star_head.evaluation._progress import counting
+from star_head.evaluation.nearest import nearest_neighbour_accuracy
+from star_head.evaluation.preparation import (
+    DataSet,
+    Prepared,
+    evaluating,
+    load,
+    split_sample,
+    stack,
+)
 from star_head.evaluation.trained import Trained
-from star_head.examples.data.image_data import Images
 
 # Images at a time.
 _BATCH = 256
 
 
 class Embedded(NamedTuple):
-    """What a network makes of images; T tasks, E experts, all float32 on the CPU.
+    """What a network makes of images; T tasks, E experts, all on the CPU and float32 but labels.
 
     Attributes:
         features: The backbone's, (n, D).
         experts: Each expert's output, (n, E, d).
         weights: What each task takes of each expert, (n, T, E).
+        labels: The images' classes, (n,), int64; -1 where they have none.
     """
 
     features: Tensor
     experts: Tensor
     weights: Tensor
+    labels: Tensor
 
     @property
     def tasks(self) -> Tensor:
@@ -61,35 +73,43 @@ class Viewed(NamedTuple):
     predicted: Tensor | None = None
 
 
-@torch.inference_mode()
-def embed(trained: Trained, images: Images, num_workers: int = 2) -> Embedded:
+def embed(trained: Trained, data_set: DataSet, num_workers: int | None = None) -> Embedded:
     """Embed images without augmentation, prepared as in training.
 
+    Args:
+        trained: The network.
+        data_set: Any map-style data set of (image, label), PIL images or uint8 tensors.
+        num_workers: Processes that read images; as many as there are processors, at most 16, and
+            none for a few images, unless given.
+
     Raises:
-        ValueError: If a feature is not finite.
+        TypeError: If images or labels are of another kind.
+        ValueError: If there are no images, or a feature is not finite.
     """
-    loader = DataLoader(
-        images.with_transform(trained.transform.original),
-        _BATCH,
-        num_workers=num_workers,
-        generator=torch.Generator(),
-    )
+    images = Prepared(data_set, trained.transform.original)
     parts = []
-    with tqdm(total=len(images), desc="Images", unit="img", delay=2, mininterval=1) as progress:
-        for pixels, _ in loader:
-            parts.append(_embed(trained, pixels))
-            progress.update(len(pixels))
+    with _evaluating(trained), counting(len(images), "Images") as progress:
+        for pixels, labels in load(images, _BATCH, num_workers, collate=stack):
+            parts.append(Embedded(*_embed(trained, pixels), labels))
+            progress(len(pixels))
     return Embedded(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-@torch.inference_mode()
+def measure_features(trained: Trained, train: DataSet, test: DataSet) -> float:
+    """Share of test images of the class of the training image nearest by their features."""
+    bank, queries = embed(trained, train), embed(trained, test)
+    return nearest_neighbour_accuracy(
+        bank.features, bank.labels.numpy(), queries.features, queries.labels.numpy()
+    )
+
+
 def embed_views(
     trained: Trained,
-    images: Images,
+    data_set: DataSet,
     original: Embedded,
     views: int,
     seed: int,
-    num_workers: int = 2,
+    num_workers: int | None = None,
 ) -> Viewed:
     """Embed recorded views of images.
 
@@ -98,31 +118,28 @@ def embed_views(
 
     Args:
         trained: The network.
-        images: M images.
+        data_set: M images, likewise.
         original: What :func:`embed` made of them.
         views: K of each.
         seed: Of the views.
-        num_workers: Processes that make views.
+        num_workers: Processes that make views; as of :func:`embed` unless given.
 
     Raises:
         ValueError: If a feature is not finite.
     """
     head = trained.head
     device = next(head.parameters()).device
-    loader = DataLoader(
-        _RecordedViews(images, trained, views, seed),
-        max(1, _BATCH // views),
-        num_workers=num_workers,
-        generator=torch.Generator(),
-    )
+    recorded = _RecordedViews(data_set, trained, views, seed)
+    if num_workers is None:
+        num_workers = loading_processes(len(recorded) * views)
+    loader = load(recorded, max(1, _BATCH // views), num_workers)
     embeddings = original.tasks
     parts = []
     done = 0
-    total = len(images) * views
-    with tqdm(total=total, desc="Views", unit="view", delay=2, mininterval=1) as progress:
+    with _evaluating(trained), counting(len(recorded) * views, "Views", "view") as progress:
         for pixels, params in loader:
-            viewed = _embed(trained, pixels.flatten(0, 1))
-            part = [viewed.features, viewed.tasks, viewed.weights]
+            features, outputs, weights = _embed(trained, pixels.flatten(0, 1))
+            part = [features, weights @ outputs, weights]
             if head.predictor is not None:
                 equivariant = embeddings[done : done + len(pixels), 1]
                 predicted = head.predict(
@@ -132,34 +149,41 @@ def embed_views(
                 part.append(predicted.cpu())
             parts.append([params, *(t.view(len(pixels), views, *t.shape[1:]) for t in part)])
             done += len(pixels)
-            progress.update(len(viewed.features))
+            progress(len(features))
     return Viewed(original, *(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def _embed(trained: Trained, pixels: Tensor) -> Embedded:
+@contextlib.contextmanager
+def _evaluating(trained: Trained) -> Iterator[None]:
+    with evaluating(trained.backbone), evaluating(trained.head):
+        yield
+
+
+def _embed(trained: Trained, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, experts' outputs and routing weights."""
     device = next(trained.head.parameters()).device
     features = trained.backbone(to_device(pixels, device)).flatten(1).float()
     if not features.isfinite().all():
         raise ValueError("features: expected finite ones of all images, got nan or inf")
     outputs = trained.head.experts.expert_outputs(features)
     weights = trained.head.routing_weights(features)
-    return Embedded(features.cpu(), outputs.cpu(), weights.cpu())
+    return features.cpu(), outputs.cpu(), weights.cpu()
 
 
 class _RecordedViews(Dataset[Any]):
     """K views of each image and their parameters."""
 
-    def __init__(self, images: Images, trained: Trained, views: int, seed: int) -> None:
-        self.images = images
+    def __init__(self, data_set: DataSet, trained: Trained, views: int, seed: int) -> None:
+        self.data_set = data_set
         self.transform = trained.transform
         self.views = views
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.data_set)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = to_rgb(self.images[index][0])
+        image = self.transform.to_rgb(split_sample(self.data_set[index], index)[0])
         with seeded(mix_seeds(self.seed, index) >> 1):
             records = [self.transform.sample(image) for _ in range(self.views)]
         pixels = torch.stack([self.transform.apply(image, record) for record in records])

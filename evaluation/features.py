@@ -1,171 +1,208 @@
-"""Features of images, extracted once and kept in a memory-mapped file."""
+"""Features of images, extracted once and, where asked for, kept in a memory-mapped file."""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch import nn
 
+from star_head._checks import check_count, check_pooled, describe
 from star_head._devices import to_device
-from star_head._processors import available_processors
 from star_head._whole_files import replacing
-from star_head.adapters._images import (
-    Color,
-    check_background,
-    resize_and_center_crop,
-    to_rgb,
+from star_head.evaluation._labelled import Features as Features
+from star_head.evaluation._progress import counting
+from star_head.evaluation.preparation import (
+    DataSet,
+    Encoder,
+    EvaluationTransform,
+    Prepared,
+    Transform,
+    evaluating,
+    load,
+    stack,
 )
-from star_head.adapters._pixel_range import PixelRange, check_pixel_range
-from star_head.evaluation.networks import Encoder
-from star_head.examples.data.image_data import Images
 
 # Raised whenever the same encoder and images would give other features.
 _FORMAT = 1
 
 
-class Features(NamedTuple):
-    """What an encoder makes of images.
-
-    Attributes:
-        features: (n, D), memory-mapped from the cache; float32, or float16 if halved.
-        labels: (n,), -1 where an image has none.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-
-
-class EvaluationTransform:
-    """Resizes the shorter side to S by bicubic interpolation, cuts out the centre, normalises.
-
-    The paper's preparation for evaluation.
-
-    Args:
-        size: S, in pixels.
-        normalize: Mean and standard deviation of the pixels in [0, 1].
-        pixel_range: The pixel values (low, high) that become black and white, in images of more
-            than 8 bits; without it they are an error.
-        background: The colour (red, green, blue) under transparent pixels; those stored under them
-            unless given.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        normalize: dict[str, list[float]],
-        pixel_range: PixelRange | None = None,
-        background: Color | None = None,
-    ) -> None:
-        self.size = size
-        self.pixel_range = check_pixel_range(pixel_range)
-        self.background = check_background(background)
-        self.mean = torch.tensor(normalize["mean"]).view(3, 1, 1)
-        self.std = torch.tensor(normalize["std"]).view(3, 1, 1)
-
-    def __call__(self, image: Image.Image | Tensor) -> Tensor:
-        """Make a float32 (3, S, S) tensor of an image."""
-        rgb = to_rgb(image, self.pixel_range, self.background)
-        rgb = resize_and_center_crop(rgb, self.size, Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float()
-        return pixels.div_(255).sub_(self.mean).div_(self.std)
-
-
-def extract(
-    encoder: Encoder,
-    images: Images,
+def extract_features(
+    encoder: nn.Module | Encoder,
+    data_set: DataSet,
     *,
-    cache: Path = Path("runs/features"),
+    transform: Transform | None = None,
+    cache: Path | str | None = None,
     batch_size: int = 256,
     num_workers: int | None = None,
     half: bool = False,
 ) -> Features:
-    """Compute the features of images without augmentation, or open what was computed before.
+    """Compute the features of a data set's images, or open what was computed before.
 
-    What is found in the cache is used only for the very same weights, images and preparation. It
-    is written whole or not at all, and can be deleted at any time.
+    What is found in a cache is used only for the very same weights, images and preparation. It
+    is written whole or not at all, and can be deleted at any time. A data set with a method
+    ``fingerprint()`` and the array ``labels`` says itself whether its images are the same; another
+    is read once for that, without the encoder.
 
     Args:
-        encoder: The encoder; put into evaluation mode, and used on the device where it is.
-        images: The images.
-        cache: Folder for the features.
+        encoder: From images to features (B, D); any module, or what
+            :func:`~star_head.evaluation.open_encoder` gives, which also says how images are
+            prepared. Used in evaluation mode, and on the device where it is.
+        data_set: Any map-style data set of (image, label), a list among them. A module takes
+            images as they come, as tensors of one size; an :class:`Encoder` PIL images or uint8
+            tensors, which are resized, cropped and normalised as it was trained.
+        transform: Prepares the data set's images instead.
+        cache: Folder for the features; none is kept unless given.
         batch_size: Images at a time.
-        num_workers: Processes that read images; as many as there are processors, at most 16,
-            unless given.
+        num_workers: Processes that read images; as many as there are processors, at most 16, and
+            none for a few images, unless given.
         half: Keep float16, which halves the file: 4 GB for a million of width 2,048.
 
     Raises:
-        ValueError: If a feature is not finite, naming the image's index, or too large for half
-            precision.
+        TypeError: If an argument is of another kind, or images or labels are.
+        ValueError: If there are no images, they differ in size, the encoder does not pool, or a
+            feature is not finite or too large for half precision; it names the image's index.
         OSError: If the disk has no room.
+
+    Example:
+        >>> data_set = [(torch.rand(3, 8, 8), label) for label in (0, 1, 1)]
+        >>> extract_features(nn.Flatten(), data_set).features.shape
+        (3, 192)
     """
-    cache = cache.expanduser()
+    check_count("batch_size", batch_size)
+    module, images = _prepare(encoder, data_set, transform)
+    dtype = np.float16 if half else np.float32
+    if cache is None:
+        parts, labels = zip(*_compute(module, images, batch_size, num_workers, dtype), strict=True)
+        return Features(np.concatenate(parts), np.concatenate(labels))
+    cache = Path(cache).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"{_digest(encoder, images, half)}.npy"
+    known = _known_images(encoder, data_set, transform)
+    if known is None:
+        known = _read_through(images, batch_size, num_workers)
+    labels, fingerprint = known
+    path = cache / f"{_digest(encoder, fingerprint, half)}.npy"
     if not path.exists():
-        if num_workers is None:
-            num_workers = min(16, available_processors())
-        _write(path, encoder, images, batch_size, num_workers, np.float16 if half else np.float32)
-    return Features(np.load(path, mmap_mode="r", allow_pickle=False), images.labels)
+        _write(path, module, images, batch_size, num_workers, dtype)
+    return Features(np.load(path, mmap_mode="r", allow_pickle=False), labels)
 
 
-@torch.inference_mode()
-def _write(
-    path: Path,
-    encoder: Encoder,
-    images: Images,
+def _prepare(
+    encoder: Any, data_set: DataSet, transform: Transform | None
+) -> tuple[nn.Module, Prepared]:
+    """The module, and the images as it takes them."""
+    if isinstance(encoder, nn.Module):
+        return encoder, Prepared(data_set, transform)
+    if not isinstance(encoder, Encoder):
+        raise TypeError(
+            f"encoder: expected a module or what open_encoder gives, got {describe(encoder)}"
+        )
+    own = EvaluationTransform(encoder.input_size, encoder.normalize)
+    return encoder.backbone, Prepared(data_set, own if transform is None else transform)
+
+
+def _compute(
+    module: nn.Module,
+    images: Prepared,
     batch_size: int,
-    num_workers: int,
+    num_workers: int | None,
     dtype: type[np.floating[Any]],
-) -> None:
-    backbone = encoder.backbone.eval()
-    device = next(backbone.parameters()).device
-    transform = EvaluationTransform(encoder.input_size, encoder.normalize)
-    loader = DataLoader(
-        images.with_transform(transform),
-        batch_size,
-        num_workers=num_workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),
-    )
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features (b, D) and labels (b,) of one batch after another."""
     done = 0
-    progress = tqdm(total=len(images), desc="Features", unit="img", delay=2, mininterval=1)
-    # Not memory-mapped: there, a disk that fills up kills the process without a word.
-    with replacing(path, several=True) as scratch, open(scratch, "wb") as file, progress:
-        for batch, _ in loader:
-            features = backbone(to_device(batch, device)).flatten(1)
-            features = features.float().cpu().numpy()
-            if not np.isfinite(features).all():
-                bad = done + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+    with evaluating(module) as device, counting(len(images), "Features") as progress:
+        weights = next((p for p in module.parameters() if p.is_floating_point()), None)
+        loader = load(
+            images, batch_size, num_workers, collate=stack, pin_memory=device.type == "cuda"
+        )
+        for batch, labels in loader:
+            pixels = batch if weights is None else batch.to(weights.dtype)
+            features = check_pooled("encoder", module(to_device(pixels, device)))
+            rows = features.float().cpu().numpy()
+            if len(rows) != len(labels):
+                raise ValueError(
+                    f"encoder: expected a row for each of {len(labels)} images, got {len(rows)}"
+                )
+            if not np.isfinite(rows).all():
+                bad = done + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
                 raise ValueError(f"encoder: the features of image {bad} are not finite")
-            largest = np.abs(features).max()
+            largest = np.abs(rows).max()
             if largest > np.finfo(dtype).max:
                 raise ValueError(
                     f"half: features of up to {largest:.3g} do not fit into half precision; "
                     f"keep them in single"
                 )
-            features = features.astype(dtype)
-            if done == 0:
+            yield rows.astype(dtype), labels.numpy()
+            done += len(rows)
+            progress(len(rows))
+
+
+def _write(
+    path: Path,
+    module: nn.Module,
+    images: Prepared,
+    batch_size: int,
+    num_workers: int | None,
+    dtype: type[np.floating[Any]],
+) -> None:
+    # Not memory-mapped: there, a disk that fills up kills the process without a word.
+    with replacing(path, several=True) as scratch, open(scratch, "wb") as file:
+        for i, (features, _) in enumerate(_compute(module, images, batch_size, num_workers, dtype)):
+            if i == 0:
                 header = np.lib.format.header_data_from_array_1_0(features)
                 shape = (len(images), features.shape[1])
                 np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
             file.write(np.ascontiguousarray(features).data)
-            done += len(features)
-            progress.update(len(features))
 
 
-def _digest(encoder: Encoder, images: Images, half: bool) -> str:
+def _known_images(
+    encoder: nn.Module | Encoder, data_set: Any, transform: Transform | None
+) -> tuple[np.ndarray, str] | None:
+    """Labels, and what differs where images do, of a data set that says so; else ``None``.
+
+    It does not say how a transform prepares them.
+    """
+    own_way = isinstance(encoder, Encoder) and transform is None
+    if not own_way or getattr(data_set, "transform", None) is not None:
+        return None
+    if not hasattr(data_set, "fingerprint") or not hasattr(data_set, "labels"):
+        return None
+    return np.asarray(data_set.labels), data_set.fingerprint()
+
+
+def _read_through(
+    images: Prepared, batch_size: int, num_workers: int | None
+) -> tuple[np.ndarray, str]:
+    """Labels, and a digest of all images as the encoder is given them."""
+    if not torch.equal(images[0][0], images[0][0]):
+        raise ValueError(
+            "cache: data_set gives its first image differently each time; only features of images "
+            "without random changes can be kept"
+        )
+    digest = hashlib.sha256()
+    labels = []
+    with counting(len(images), "Images") as progress:
+        for batch, of_batch in load(images, batch_size, num_workers, collate=stack):
+            digest.update(f"{batch.dtype} {tuple(batch.shape[1:])}".encode())
+            digest.update(batch.contiguous().view(torch.uint8).numpy().data)
+            labels.append(of_batch.numpy())
+            progress(len(batch))
+    return np.concatenate(labels), digest.hexdigest()
+
+
+def _digest(encoder: nn.Module | Encoder, fingerprint: str, half: bool) -> str:
     """A name for these features of these images."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(encoder.backbone.state_dict().items()):
+    module, preparation = encoder, ()
+    if isinstance(encoder, Encoder):
+        module, preparation = encoder.backbone, (encoder.input_size, encoder.normalize)
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
-    settings = [_FORMAT, str(encoder.backbone), encoder.input_size, encoder.normalize, half]
+    settings = [_FORMAT, str(module), *preparation, half]
     digest.update(json.dumps(settings).encode())
-    digest.update(images.fingerprint().encode())
+    digest.update(fingerprint.encode())
     return digest.hexdigest()

@@ -1,227 +1,158 @@
-"""The numbers of examples/analyze.py: plain values, from what a network makes of images.
+"""All that is measured of one trained head."""
 
-Those that a head does not have are ``None``, and so is a number that is not defined, such as the
-correlation with a parameter that never varies.
-"""
-
-import math
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.utils.data import Subset
 
-from star_head import Parameter
-from star_head.evaluation.embeddings import Embedded, Viewed
-from star_head.metrics import (
-    canonical_correlations,
-    expert_roles,
-    expert_usage,
-    parameter_r2,
-    retrieval,
-    retrieval_chance,
-    routing_divergence,
-    routing_entropy,
-    usage_by_group,
-    usage_correlation,
+from star_head._checks import check_count, describe
+from star_head.adapters._images import resize_and_center_crop
+from star_head.evaluation.embeddings import embed, embed_views
+from star_head.evaluation.measures import (
+    equivariance,
+    neighbours,
+    parameters_read_off,
+    redundancy,
+    routing,
 )
+from star_head.evaluation.preparation import DataSet, check_data_set, split_sample
+from star_head.evaluation.trained import Trained
 
-TASKS = ("invariant", "equivariant")
+QUERIES, NEIGHBOURS = 4, 5
+LEAST_VIEWS, LEAST_VIEWED = 2, 5
 
-# An expert is shared unless one task takes more than twice the share that the other takes of it.
-SHARED_BELOW = 1 / 3
-
-# Rows of similarities at a time.
-_CHUNK = 1024
+# Side of the pictures in a report, in pixels.
+_SIDE = 48
 
 
-def redundancy(tasks: Tensor, seed: int) -> dict[str, Any] | None:
-    """Canonical correlations of the two tasks' embeddings, and those of chance.
+class HeadMeasures(NamedTuple):
+    """What was measured of one trained head, for :func:`~star_head.evaluation.write_report`.
 
-    Any two sets of n samples in d dimensions correlate, the more so the fewer samples: chance is
-    what is left when the invariant embeddings meet the equivariant ones of other images.
+    Attributes:
+        numbers: Plain values by name, as in report.json; ``None`` for those that the head does
+            not have.
+        images: How many images were embedded.
+        viewed: Of how many of them views were made.
+        views: Views of each.
+        seed: Of the images viewed, their views and the queries.
+        classes: The name of each image's class; ``None`` where they have none.
+        pictures: Those of the images that the report shows, uint8 (48, 48, 3), by index.
+    """
+
+    numbers: dict[str, Any]
+    images: int
+    viewed: int
+    views: int
+    seed: int
+    classes: list[str] | None
+    pictures: dict[int, np.ndarray]
+
+
+def measure_head(
+    trained: Trained,
+    data_set: DataSet,
+    *,
+    view_images: int = 500,
+    views: int = 50,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    num_workers: int | None = None,
+) -> HeadMeasures:
+    """Measure redundancy, routing, equivariance, parameters read off features, and neighbours.
+
+    Heads are comparable on the same images and with the same seed. Numbers of few images come out
+    too good or too bad; docs/analysis.md says which.
 
     Args:
-        tasks: Embeddings of n images, (n, T, d).
-        seed: Of the order that chance pairs them in.
+        trained: What :func:`~star_head.evaluation.open_trained` gives.
+        data_set: Any map-style data set of (image, label), PIL images or uint8 tensors, that the
+            network has not been trained on; labels may be left out.
+        view_images: Of how many images views are made.
+        views: Views of each.
+        seed: Of the images viewed, their views and the queries.
+        class_names: A name for each class; those that the data set has as ``classes`` unless
+            given, else numbers.
+        num_workers: Processes that read images and make views; as many as there are processors, at
+            most 16, and none for a few images, unless given.
 
-    Returns:
-        ``None`` with one task, or with no more images than dimensions.
+    Raises:
+        TypeError: If an argument is of another kind, or images or labels are.
+        ValueError: If there are too few images or views, a feature is not finite, or a class has
+            no name.
     """
-    n, num_tasks, width = tasks.shape
-    if num_tasks < 2 or n <= width:
-        return None
-    invariant, equivariant = tasks.unbind(dim=1)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    spectrum = canonical_correlations(invariant, equivariant)
-    chance = canonical_correlations(invariant[order], equivariant)
-    return {
-        "images": n,
-        "mean": spectrum.mean().item(),
-        "mean by chance": chance.mean().item(),
-        "canonical correlations": spectrum.tolist(),
-        "canonical correlations by chance": chance.tolist(),
+    if not isinstance(trained, Trained):
+        raise TypeError(f"trained: expected what open_trained gives, got {describe(trained)}")
+    check_count("views", views, LEAST_VIEWS)
+    check_count("view_images", view_images, LEAST_VIEWED)
+    count = len(check_data_set(data_set))
+    if count <= NEIGHBOURS:
+        raise ValueError(f"data_set: expected more than {NEIGHBOURS} images, got {count}")
+    embedded = embed(trained, data_set, num_workers)
+    labels = embedded.labels if embedded.labels.min() >= 0 else None
+    names = _names(labels, data_set, class_names)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    chosen = order[:view_images].sort().values
+    part: Any = Subset(data_set, chosen.tolist())  # type: ignore[arg-type]
+    viewed = embed_views(trained, part, embedded.part(chosen), views, seed, num_workers)
+    head = trained.head
+    near = neighbours(embedded, head.routing, labels, draw_queries(labels, count, seed), NEIGHBOURS)
+    numbers = {
+        "settings": trained.settings,
+        "routing": head.routing,
+        "redundancy": redundancy(embedded.tasks, seed),
+        "routing weights": (
+            routing(embedded, viewed, labels, names) if head.routing == "mmoe" else None
+        ),
+        "equivariance": (
+            None if head.predictor is None else equivariance(viewed, head.predictor.std)
+        ),
+        "parameters": parameters_read_off(viewed, seed),
+        "neighbours": near,
     }
+    shown = {*near["queries"], *itertools.chain(*itertools.chain(*near["nearest"].values()))}
+    return HeadMeasures(
+        numbers,
+        count,
+        len(chosen),
+        views,
+        seed,
+        None if labels is None else [names[label] for label in labels.tolist()],
+        {index: _picture(trained, data_set, index) for index in sorted(shown)},
+    )
 
 
-def routing(
-    embedded: Embedded, viewed: Viewed, labels: Tensor | None, class_names: Sequence[str]
-) -> dict[str, Any]:
-    """Which task takes how much of which expert: on average, by class, along each parameter.
-
-    Args:
-        embedded: Of the images.
-        viewed: Of the views, for the correlation with their parameters.
-        labels: The images' classes, (n,); ``None`` where they have none.
-        class_names: A name for each class.
-    """
-    usage = expert_usage(embedded.weights)
-    correlation = usage_correlation(viewed.weights.flatten(0, 1), viewed.params.flatten(0, 1))
-    by_class = None
+def draw_queries(labels: Tensor | None, count: int, seed: int) -> Tensor:
+    """Indices of a few images, of different classes as far as there are."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    first: dict[int, int] = {}
     if labels is not None:
-        groups = usage_by_group(embedded.weights, labels)
-        by_class = {
-            name: _by_task(shares)
-            for name, shares in zip(class_names, groups, strict=True)
-            if not shares.isnan().any()
-        }
-    return {
-        "usage": _by_task(usage),
-        "usage's standard deviation over images": _by_task(embedded.weights.std(dim=0)),
-        "roles": plain(expert_roles(usage)),
-        "entropy": dict(zip(TASKS, routing_entropy(embedded.weights).tolist(), strict=True)),
-        "divergence": routing_divergence(embedded.weights).item(),
-        "usage by class": by_class,
-        "correlation with parameters": {
-            parameter.label: _by_task(correlation[:, :, parameter]) for parameter in Parameter
-        },
-        "correlation by chance": 1.96 / math.sqrt(viewed.params[..., 0].numel()),
-    }
+        for index in order:
+            first.setdefault(int(labels[index]), index)
+    chosen = list(first.values())[:QUERIES]
+    others = (index for index in order if index not in chosen)
+    return torch.tensor([*chosen, *itertools.islice(others, QUERIES - len(chosen))])
 
 
-def role_name(role: float | None) -> str:
-    """Whether an expert of this role serves one task or both; ``None`` is neither."""
-    if role is None:
-        return "unused"
-    if abs(role) <= SHARED_BELOW:
-        return "shared"
-    return TASKS[role > 0]
-
-
-def equivariance(viewed: Viewed, std: Tensor) -> dict[str, Any] | None:
-    """Retrieval of views by the embeddings predicted for them, with chance.
-
-    Args:
-        viewed: Of the views.
-        std: The run's standard deviation of each parameter, (11,).
-    """
-    if viewed.predicted is None:
-        return None
-    found = retrieval(viewed.predicted, viewed.tasks[:, :, 1], viewed.params, std)
-    chance = retrieval_chance(viewed.params, std)
-    return {"measured": found._asdict(), "by chance": chance._asdict()}
-
-
-def parameters_read_off(viewed: Viewed, seed: int) -> dict[str, Any]:
-    """R^2 of each parameter, read off the features or an embedding of original and view.
-
-    A fifth of the images is held out, with all their views.
-
-    Args:
-        viewed: Of the views.
-        seed: Of the images that are held out.
-    """
-    m, k = viewed.params.shape[:2]
-    order = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
-    held_out = torch.zeros(m, dtype=torch.bool)
-    held_out[order[: max(1, m // 5)]] = True
-    r2 = {}
-    of_images, of_views = spaces(viewed.original), spaces(viewed)
-    for name in of_images:
-        values = parameter_r2(
-            of_images[name].repeat_interleave(k, dim=0),
-            of_views[name].flatten(0, 1),
-            viewed.params.flatten(0, 1),
-            held_out.repeat_interleave(k),
+def _names(
+    labels: Tensor | None, data_set: DataSet, class_names: Sequence[str] | None
+) -> list[str]:
+    if labels is None:
+        return []
+    count = int(labels.max()) + 1
+    if class_names is None:
+        class_names = getattr(data_set, "classes", None) or [str(label) for label in range(count)]
+    if len(class_names) < count:
+        raise ValueError(
+            f"class_names: expected a name for each of {count} classes, got {len(class_names)}"
         )
-        r2[name] = dict(zip((p.label for p in Parameter), plain(values), strict=True))
-    return {
-        "images trained on": m - int(held_out.sum()),
-        "images held out": int(held_out.sum()),
-        "R^2": r2,
-    }
+    return list(class_names)[:count]
 
 
-def spaces(made: Embedded | Viewed) -> dict[str, Tensor]:
-    """What images or views become, by name: the features and the embedding of each task."""
-    tasks = made.tasks.unbind(dim=-2)
-    named = {f"{task} embedding": z for task, z in zip(TASKS, tasks, strict=False)}
-    return {"features": made.features} | named
-
-
-def neighbours(
-    embedded: Embedded, routing: str, labels: Tensor | None, queries: Tensor, count: int
-) -> dict[str, Any]:
-    """Each query's nearest other images, in every space; how many images find their own class.
-
-    Spaces are the features, the embedding of each task and, where tasks share them, the output of
-    each expert. With separate heads or a single one, an expert is its task's embedding.
-
-    Args:
-        embedded: Of n images.
-        routing: Of the head.
-        labels: The images' classes, (n,); ``None`` where they have none.
-        queries: Indices of the images to look for neighbours of.
-        count: Neighbours of each, less than n.
-    """
-    named = spaces(embedded)
-    if routing in ("mmoe", "shared"):
-        outputs = embedded.experts.unbind(dim=1)
-        named |= {f"expert {e}": output for e, output in enumerate(outputs)}
-    found: dict[str, list[list[int]]] = {}
-    same_class: dict[str, float] = {}
-    for name, z in named.items():
-        indices = nearest(z, count)
-        found[name] = indices[queries].tolist()
-        if labels is not None:
-            same_class[name] = (labels[indices] == labels[:, None]).double().mean().item()
-    chance = None
-    if labels is not None:
-        counts, n = labels.bincount(), len(labels)
-        chance = (counts * (counts - 1)).sum().item() / (n * (n - 1))
-    return {
-        "queries": queries.tolist(),
-        "nearest": found,
-        "share of the same class": same_class or None,
-        "share of the same class by chance": chance,
-    }
-
-
-def nearest(z: Tensor, count: int) -> Tensor:
-    """The indices of each row's nearest other rows by cosine similarity, nearest first.
-
-    Args:
-        z: (n, d).
-        count: How many, less than n.
-
-    Returns:
-        (n, count).
-    """
-    unit = normalize(z, dim=1)
-    found = []
-    for start in range(0, len(z), _CHUNK):
-        similarity = unit[start : start + _CHUNK] @ unit.T
-        rows = torch.arange(len(similarity))
-        similarity[rows, start + rows] = -torch.inf
-        found.append(similarity.topk(count, dim=1).indices)
-    return torch.cat(found)
-
-
-def plain(values: Tensor) -> list[float | None]:
-    """A vector as a list, ``None`` for nan: JSON has none."""
-    return [None if math.isnan(value) else value for value in values.tolist()]
-
-
-def _by_task(shares: Tensor) -> dict[str, list[float | None]]:
-    return {task: plain(row) for task, row in zip(TASKS, shares, strict=True)}
+def _picture(trained: Trained, data_set: DataSet, index: int) -> np.ndarray:
+    image = trained.transform.to_rgb(split_sample(data_set[index], index)[0])
+    return np.array(resize_and_center_crop(image, _SIDE, Image.Resampling.BICUBIC))

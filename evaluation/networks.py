@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 from huggingface_hub import hf_hub_download
@@ -17,6 +17,7 @@ from star_head.adapters._timm_reading import CONFIG, WEIGHTS
 from star_head.adapters.lightly import STL10_NORMALIZE
 from star_head.adapters.timm import create_backbone, load_encoder, rebuild_backbone
 from star_head.checkpoint import load_official_checkpoint
+from star_head.evaluation.preparation import Encoder as Encoder
 
 # Blocks in each of a ResNet's four layers, and whether they are bottlenecks.
 _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
@@ -28,20 +29,6 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
 
 
 _HUB = ("hf-hub", "hf_hub")
-
-
-class Encoder(NamedTuple):
-    """A backbone and the images that it was trained on.
-
-    Attributes:
-        backbone: From images (B, 3, S, S) to features (B, D).
-        input_size: S, in pixels.
-        normalize: Mean and standard deviation of the pixels in [0, 1], three numbers each.
-    """
-
-    backbone: nn.Module
-    input_size: int
-    normalize: dict[str, list[float]]
 
 
 def open_encoder(source: str | os.PathLike[str]) -> Encoder:

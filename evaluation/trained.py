@@ -12,7 +12,8 @@ from star_head import STARProjectionHead
 from star_head._checkpoint_files import read_checkpoint
 from star_head.adapters.lightly import STARTransform, STARViewTransform
 from star_head.checkpoint import load_official_checkpoint
-from star_head.evaluation.networks import Encoder, open_checkpoint
+from star_head.evaluation.networks import open_checkpoint
+from star_head.evaluation.preparation import Encoder
 from star_head.head import Routing
 
 _HEAD = "star.head."
@@ -34,7 +35,7 @@ class Trained(NamedTuple):
     settings: dict[str, str]
 
 
-def open_trained(checkpoint: str) -> Trained:
+def open_trained(checkpoint: str | Path) -> Trained:
     """Open a checkpoint of examples/pretrain.py or of the authors; nothing in the file is run.
 
     How views are made is read from the run's config.yaml, where that lies above the checkpoint's
@@ -52,7 +53,7 @@ def open_trained(checkpoint: str) -> Trained:
     if not path.is_file():
         raise ValueError(
             f"checkpoints: expected files of examples/pretrain.py or of the authors, which hold "
-            f"the head too, got {checkpoint!r}"
+            f"the head too, got {str(checkpoint)!r}"
         )
     saved = read_checkpoint(path)
     encoder = open_checkpoint(saved, path)

@@ -12,33 +12,21 @@ beside ours in the report; the others are comparable between checkpoints on the 
 docs/analysis.md says more.
 """
 
-import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from star_head._whole_files import replacing, write_json
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
-from star_head.evaluation.embeddings import embed, embed_views
-from star_head.evaluation.head import (
-    equivariance,
-    neighbours,
-    parameters_read_off,
-    redundancy,
-    routing,
-)
-from star_head.evaluation.report.page import summary, write_report
-from star_head.evaluation.trained import Trained, open_trained
+from star_head.evaluation import measure_head, open_trained, write_report
+from star_head.evaluation.head import LEAST_VIEWED, LEAST_VIEWS, NEIGHBOURS
+from star_head.evaluation.report.page import summary
 from star_head.examples.command_line import run
 from star_head.examples.data.class_names import class_names
 from star_head.examples.data.image_data import DatasetName, Images, load_images
 from star_head.examples.data.splits import Folders
-
-QUERIES, NEIGHBOURS = 4, 5
 
 
 def main(
@@ -74,10 +62,10 @@ def main(
         background: For ``folder``, the colour (red, green, blue) under transparent pixels.
         folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
-    if views < 2 or view_images < 5 or max_images <= NEIGHBOURS:
+    if views < LEAST_VIEWS or view_images < LEAST_VIEWED or max_images <= NEIGHBOURS:
         raise ValueError(
-            f"views, view_images, max_images: expected at least 2, 5 and {NEIGHBOURS + 1}, "
-            f"got {views}, {view_images} and {max_images}"
+            f"views, view_images, max_images: expected at least {LEAST_VIEWS}, {LEAST_VIEWED} and "
+            f"{NEIGHBOURS + 1}, got {views}, {view_images} and {max_images}"
         )
     sample = choose_images(
         dataset,
@@ -88,32 +76,24 @@ def main(
         background=background,
         folders=folders,
     )
-    of_checkpoints = {}
+    measures = {}
     for name, checkpoint in zip(name_checkpoints(checkpoints), checkpoints, strict=True):
         trained = open_trained(checkpoint)
         print(f"{name}: {trained.settings['head']}")
         trained.backbone.to(device)
         trained.head.to(device)
-        of_checkpoints[name] = {
-            "settings": trained.settings,
-            "routing": trained.head.routing,
-            **measure(trained, sample, view_images, views, seed, num_workers),
-        }
-    results: dict[str, Any] = {
-        "dataset": dataset,
-        "data_dir": None if data_dir is None else str(data_dir),
-        "held out": sample.held_out,
-        "images": len(sample.images),
-        "images with views": min(view_images, len(sample.images)),
-        "views of each": views,
-        "seed": seed,
-        "checkpoints": of_checkpoints,
-    }
-    write_json(output / "report.json", results, allow_nan=False)
-    with replacing(output / "report.html") as scratch:
-        scratch.write_text(
-            write_report(results, sample.images, sample.class_of_each()), encoding="utf-8"
+        measures[name] = measure_head(
+            trained,
+            sample.images,
+            view_images=view_images,
+            views=views,
+            seed=seed,
+            class_names=sample.class_names,
+            num_workers=num_workers,
         )
+    results = write_report(
+        measures, output, dataset=dataset, data_dir=data_dir, held_out=sample.held_out
+    )
     print_table(results)
     print(f"\nThe report is {output / 'report.html'}, its numbers are in {output / 'report.json'}")
 
@@ -124,20 +104,12 @@ class Sample(NamedTuple):
     Attributes:
         images: The images.
         held_out: Whether none of them is among those that are pretrained on.
-        labels: Their classes, (n,); ``None`` where they have none.
-        names: Of the classes.
-        queries: Indices of the images to show the neighbours of.
+        class_names: Of their classes; ``None`` where they have none.
     """
 
     images: Images
     held_out: bool
-    labels: Tensor | None
-    names: list[str]
-    queries: Tensor
-
-    def class_of_each(self) -> list[str] | None:
-        """The name of each image's class."""
-        return None if self.labels is None else [self.names[label] for label in self.labels]
+    class_names: list[str] | None
 
 
 def choose_images(
@@ -165,23 +137,10 @@ def choose_images(
         raise ValueError(f"data_dir: expected more than {NEIGHBOURS} images, got {len(images)}")
     pretrain = splits.pretrain
     seen = pretrain.source is images.source and np.isin(images.indices, pretrain.indices).any()
-    labels, names = None, list[str]()
+    names = None
     if images.labels.min() >= 0:
-        labels = torch.from_numpy(images.labels).long()
-        names = class_names(dataset, data_dir, int(labels.max()) + 1, folders)
-    return Sample(images, not seen, labels, names, draw_queries(labels, len(images), seed))
-
-
-def draw_queries(labels: Tensor | None, count: int, seed: int) -> Tensor:
-    """Indices of a few images, of different classes as far as there are."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    first: dict[int, int] = {}
-    if labels is not None:
-        for index in order:
-            first.setdefault(int(labels[index]), index)
-    chosen = list(first.values())[:QUERIES]
-    others = (index for index in order if index not in chosen)
-    return torch.tensor([*chosen, *itertools.islice(others, QUERIES - len(chosen))])
+        names = class_names(dataset, data_dir, int(images.labels.max()) + 1, folders)
+    return Sample(images, not seen, names)
 
 
 def name_checkpoints(checkpoints: list[str]) -> list[str]:
@@ -194,32 +153,6 @@ def name_checkpoints(checkpoints: list[str]) -> list[str]:
     if len(set(checkpoints)) < len(checkpoints):
         raise ValueError(f"checkpoints: expected each once, got {checkpoints}")
     return names if len(set(names)) == len(names) else checkpoints
-
-
-def measure(
-    trained: Trained, sample: Sample, view_images: int, views: int, seed: int, num_workers: int
-) -> dict[str, Any]:
-    """All numbers of one checkpoint; ``None`` for those that its head does not have."""
-    head, images = trained.head, sample.images
-    embedded = embed(trained, images, num_workers)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    chosen = order[:view_images].sort().values
-    viewed = embed_views(
-        trained, images.part(chosen.numpy()), embedded.part(chosen), views, seed, num_workers
-    )
-    return {
-        "redundancy": redundancy(embedded.tasks, seed),
-        "routing weights": (
-            routing(embedded, viewed, sample.labels, sample.names)
-            if head.routing == "mmoe"
-            else None
-        ),
-        "equivariance": (
-            None if head.predictor is None else equivariance(viewed, head.predictor.std)
-        ),
-        "parameters": parameters_read_off(viewed, seed),
-        "neighbours": neighbours(embedded, head.routing, sample.labels, sample.queries, NEIGHBOURS),
-    }
 
 
 def print_table(results: dict[str, Any]) -> None:

@@ -12,41 +12,20 @@ here, and k = 200 to what lightly's ``KNNClassifier`` gives on the same images.
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
-from tqdm import tqdm
 
 from star_head._whole_files import write_json
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
-from star_head.evaluation.features import extract
-from star_head.evaluation.networks import Encoder, open_encoder
+from star_head.evaluation import Encoder, extract_features, open_encoder
+from star_head.evaluation.nearest import vote_of_each
 from star_head.examples.command_line import run
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName, measure_each
-
-# Training and test images whose similarities are computed at a time.
-_TRAIN_CHUNK, _TEST_CHUNK = 16_384, 1_024
-# Classes of which one is to be the right one.
-_TOP = 5
-
-
-class Neighbours(NamedTuple):
-    """The nearest training images of each test image, from the nearest on.
-
-    Attributes:
-        similarities: Cosines, (n, k), float32.
-        indices: Of the training images, (n, k).
-    """
-
-    similarities: Tensor
-    indices: Tensor
 
 
 def main(
@@ -138,104 +117,23 @@ def evaluate(
         ValueError: If all training images have the same features.
     """
     train, test = (
-        extract(encoder, images, cache=cache, half=half) for images in (data.train, data.test)
+        extract_features(encoder, images, cache=cache, half=half)
+        for images in (data.train, data.test)
     )
-    if max(k) > len(train.features):
-        warnings.warn(
-            f"k: {max(k)} is cut to the {len(train.features)} training images", stacklevel=2
-        )
-    counts = sorted({min(count, len(train.features)) for count in k})
-    device = next(encoder.backbone.parameters()).device
-    nearest = find_neighbours(train.features, test.features, counts[-1], device)
-    votes = torch.from_numpy(train.labels).to(device)[nearest.indices]  # (n, k)
-    truth = torch.from_numpy(test.labels).to(device)
-    tops = (1, _TOP) if data.num_classes > _TOP else (1,)
-    results = {}
-    for count in counts:
-        ranks = rank_truth(
-            nearest.similarities[:, :count], votes[:, :count], truth, data.num_classes, temperature
-        )
-        results[f"k={count}"] = {f"top-{t}": (ranks < t).double().mean().item() for t in tops}
-    return results
-
-
-def find_neighbours(
-    train: np.ndarray, test: np.ndarray, k: int, device: torch.device
-) -> Neighbours:
-    """Find the nearest training images of each test image by the cosine of their features.
-
-    Works on a part of both at a time, so that neither needs to fit into memory.
-
-    Args:
-        train: (N, D), N at least k.
-        test: (n, D).
-        k: How many.
-        device: Where similarities are computed, in float32.
-
-    Raises:
-        ValueError: If all training images have the same features.
-    """
-    if not any((part != train[0]).any() for _, part in _parts(train, _TRAIN_CHUNK)):
-        raise ValueError(f"encoder: all {len(train)} training images have the same features")
-    nearest = Neighbours(
-        torch.full((len(test), k), -torch.inf, device=device),
-        torch.zeros((len(test), k), dtype=torch.long, device=device),
+    count = len(train.features)
+    if max(k) > count:
+        warnings.warn(f"k: {max(k)} is cut to the {count} training images", stacklevel=2)
+    found = vote_of_each(
+        train,
+        test,
+        sorted({min(neighbours, count) for neighbours in k}),
+        temperature=temperature,
+        device=next(encoder.backbone.parameters()).device,
     )
-    with tqdm(total=len(train), desc="Neighbours", unit="img", delay=2, mininterval=1) as progress:
-        for start, part in _parts(train, _TRAIN_CHUNK):
-            bank = _normalized(part, device)
-            for row, queries in _parts(test, _TEST_CHUNK):
-                rows = slice(row, row + len(queries))
-                found = (_normalized(queries, device) @ bank.T).topk(min(k, len(bank)))
-                similarities = torch.cat([nearest.similarities[rows], found.values], dim=1)
-                indices = torch.cat([nearest.indices[rows], found.indices + start], dim=1)
-                nearest.similarities[rows], order = similarities.topk(k)
-                nearest.indices[rows] = indices.gather(1, order)
-            progress.update(len(part))
-    return nearest
-
-
-def rank_truth(
-    similarities: Tensor, votes: Tensor, truth: Tensor, num_classes: int, temperature: float
-) -> Tensor:
-    """How many classes the neighbours put before the right one, (n,).
-
-    A class for which none votes comes after all others, so that with one neighbour the right class
-    is first or nowhere; lightly fills up with classes at hazard. Of equal classes, the one with the
-    lower label is first.
-
-    Args:
-        similarities: Of each image's neighbours, (n, k).
-        votes: Their classes, (n, k).
-        truth: Each image's class, (n,).
-        num_classes: Classes are below it.
-        temperature: Neighbours have the weight exp(similarity / temperature).
-
-    Returns:
-        Ranks from 0; ``num_classes`` where none votes for the right class.
-    """
-    classes = torch.arange(num_classes, device=votes.device)
-    ranks = []
-    for start in range(0, len(votes), _TEST_CHUNK):
-        rows = slice(start, start + _TEST_CHUNK)
-        s = similarities[rows].double()
-        # In each row, weights relative to the largest: the order is the same, and none overflows.
-        weights = ((s - s.amax(dim=1, keepdim=True)) / temperature).exp()
-        scores = weights.new_zeros(len(weights), num_classes).scatter_add_(1, votes[rows], weights)
-        right = truth[rows].unsqueeze(1)
-        score = scores.gather(1, right)
-        before = (scores > score) | ((scores == score) & (classes < right))
-        ranks.append(torch.where(score.squeeze(1) > 0, before.sum(dim=1), num_classes))
-    return torch.cat(ranks)
-
-
-def _parts(features: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(features), size):
-        yield start, features[start : start + size]
-
-
-def _normalized(features: np.ndarray, device: torch.device) -> Tensor:
-    return normalize(torch.from_numpy(np.array(features)).to(device).float())
+    return {
+        f"k={neighbours}": {"top-1": of.top1} | ({} if of.top5 is None else {"top-5": of.top5})
+        for neighbours, of in found.items()
+    }
 
 
 if __name__ == "__main__":

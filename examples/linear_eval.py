@@ -10,23 +10,25 @@ of arXiv 2510.27222, as each accuracy is to the paper's on that data set, given 
 """
 
 import sys
-import warnings
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from star_head._whole_files import write_json
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
-from star_head.evaluation.features import extract
-from star_head.evaluation.logistic import STRENGTHS, fit_path, predict
-from star_head.evaluation.networks import Encoder, open_encoder
+from star_head.evaluation import (
+    Encoder,
+    Features,
+    LinearProbe,
+    extract_features,
+    linear_probe,
+    open_encoder,
+)
 from star_head.examples.command_line import run
 from star_head.examples.data.splits import Folders
-from star_head.examples.data.transfer_data import Metric, TransferData, TransferName, measure_each
+from star_head.examples.data.transfer_data import TransferData, TransferName, measure_each
 
 PAPER: tuple[TransferName, ...] = (
     "cifar10",
@@ -41,22 +43,6 @@ PAPER: tuple[TransferName, ...] = (
     "dtd",
     "sun397",
 )
-
-
-class Found(NamedTuple):
-    """What linear evaluation on one data set gives.
-
-    Attributes:
-        strength: The penalty chosen.
-        validation: Accuracy on the validation part with each of ``STRENGTHS``, (45,).
-        test: Accuracy on the test images after fitting both parts.
-        convergence: What the solver says of the path, and of the last fit.
-    """
-
-    strength: float
-    validation: list[float]
-    test: float
-    convergence: tuple[str, str]
 
 
 def main(
@@ -105,11 +91,11 @@ def main(
             "metric": data.metric,
             "strength": found.strength,
             "accuracy": found.test,
-            "validation accuracies": dict(zip(STRENGTHS, found.validation, strict=True)),
+            "validation accuracies": found.by_strength,
             "convergence": found.convergence,
         }
         counts = f"{len(data.train)} -> {len(data.test)}"
-        shares = f"{100 * max(found.validation):12.2f}{100 * found.test:8.2f}"
+        shares = f"{100 * found.validation:12.2f}{100 * found.test:8.2f}"
         print(f"{name:14}{counts:>17}  {data.metric:14}{found.strength:10.1e}{shares}")
         print(f"    path: {found.convergence[0]}\n    last: {found.convergence[1]}")
         write_json(output, {**settings, "datasets": results, "mean": means(accuracies)})
@@ -140,69 +126,17 @@ def evaluate(
     cache: Path = Path("runs/features"),
     half: bool = False,
     num_workers: int | None = None,
-) -> Found:
-    """Choose the penalty on the validation part, fit both parts, and measure on the test images.
-
-    Of equally good penalties the strongest is chosen.
-
-    Args:
-        encoder: The encoder; regressions are solved on the device where it is.
-        data: The data set.
-        cache: Folder for the features.
-        half: Keep features in half precision.
-        num_workers: Processes that read images; as :func:`features.extract` unless given.
-
-    Raises:
-        ValueError: If features are not finite, or the same for all training images.
-    """
-    train, test = (
-        extract(encoder, images, cache=cache, half=half, num_workers=num_workers)
+) -> LinearProbe:
+    """Linear evaluation on a data set's own validation part, where the encoder is."""
+    both, test = (
+        extract_features(encoder, images, cache=cache, half=half, num_workers=num_workers)
         for images in (data.train, data.test)
     )
+    count = data.train_count
+    train = Features(both.features[:count], both.labels[:count])
+    validation = Features(both.features[count:], both.labels[count:])
     device = next(encoder.backbone.parameters()).device
-    count, classes = data.train_count, data.num_classes
-    path = fit_path(
-        train.features[:count], train.labels[:count], STRENGTHS, num_classes=classes, device=device
-    )
-    predicted = predict(path.weights, train.features[count:]).cpu()
-    validation = measure(predicted, train.labels[count:], classes, data.metric).tolist()
-    best = max(range(len(STRENGTHS)), key=lambda k: (validation[k], STRENGTHS[k]))
-    last = fit_path(
-        train.features,
-        train.labels,
-        [STRENGTHS[best]],
-        num_classes=classes,
-        initial=path.weights[best],
-        device=device,
-    )
-    predicted = predict(last.weights, test.features).cpu()
-    (accuracy,) = measure(predicted, test.labels, classes, data.metric)
-    convergence = (path.summary(), last.summary())
-    return Found(STRENGTHS[best], validation, accuracy.item(), convergence)
-
-
-def measure(predicted: Tensor, labels: np.ndarray, num_classes: int, metric: Metric) -> Tensor:
-    """Shares of right predictions, (K,), float64.
-
-    Args:
-        predicted: Classes, (K, n).
-        labels: The right ones, (n,).
-        num_classes: Labels are below it.
-        metric: ``"mean per class"`` leaves out classes without images, with a warning.
-    """
-    truth = torch.from_numpy(labels.astype(np.int64))
-    right = (predicted == truth).double()
-    if metric == "top-1":
-        return right.mean(dim=1)
-    counts = truth.bincount(minlength=num_classes)
-    if not counts.all():
-        warnings.warn(
-            f"{int((counts == 0).sum())} of {num_classes} classes have none of the {len(labels)} "
-            f"images to measure on, {int(counts.argmin())} among them; the mean is over the others",
-            stacklevel=2,
-        )
-    shares = right.new_zeros(len(right), num_classes).index_add_(1, truth, right) / counts
-    return shares[:, counts > 0].mean(dim=1)
+    return linear_probe(train, validation, test, metric=data.metric, device=device)
 
 
 if __name__ == "__main__":

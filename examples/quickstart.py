@@ -23,8 +23,8 @@ from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.adapters.timm import create_backbone, export_encoder
-from star_head.evaluation.embeddings import embed
-from star_head.evaluation.nearest import measure_features, nearest_neighbour_accuracy
+from star_head.evaluation.embeddings import embed, measure_features
+from star_head.evaluation.nearest import nearest_neighbour_accuracy
 from star_head.evaluation.trained import Trained
 from star_head.examples.command_line import print_next, run
 from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled

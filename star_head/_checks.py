@@ -22,6 +22,29 @@ def check_matrix(name: str, tensor: Tensor, width: int | None = None) -> None:
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
 
 
+def check_pooled(name: str, features: Any) -> Tensor:
+    """Take what a module called ``name`` gives as features (B, D), or say why it is none.
+
+    Returns:
+        (B, D); trailing axes of length 1 are dropped.
+    """
+    if not isinstance(features, Tensor):
+        raise TypeError(
+            f"{name}: expected one tensor of pooled features, (B, D), got "
+            f"{describe(features)}; wrap it in a module whose forward returns the one "
+            f"that is meant"
+        )
+    if features.ndim == 4 and features.shape[2:] == (1, 1):
+        features = features.flatten(1)
+    if features.ndim != 2:
+        raise ValueError(
+            f"{name}: expected shape (B, D), got {tuple(features.shape)}; pool its features, "
+            f"or build it with its own pooling"
+        )
+    check_matrix(name, features)
+    return features
+
+
 _NAMED = 6  # parts of a container that an error names
 
 

@@ -8,3 +8,8 @@ def available_processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def loading_processes(items: int) -> int:
+    """As many as read items faster than one process alone, at most 16; 0 for a few items."""
+    return min(16, available_processors(), items // 64)

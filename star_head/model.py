@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from star_head._checks import check_matrix, describe, meant
+from star_head._checks import check_pooled, describe, meant
 from star_head._parts import not_a_tensor
 from star_head.augmentation import STARViews, check_views
 from star_head.experts import reset_children
@@ -126,22 +126,7 @@ class STAR(nn.Module):
                 f"images: expected a tensor of shape (B, 3, S, S), got {describe(images)}"
                 f"{meant(images)}"
             )
-        features = self.backbone(images)
-        if not isinstance(features, Tensor):
-            raise TypeError(
-                f"backbone: expected one tensor of pooled features, (B, D), got "
-                f"{describe(features)}; wrap it in a module whose forward returns the one to train "
-                f"on"
-            )
-        if features.ndim == 4 and features.shape[2:] == (1, 1):
-            features = features.flatten(1)
-        if features.ndim != 2:
-            raise ValueError(
-                f"backbone: expected shape (B, D), got {tuple(features.shape)}; pool its features, "
-                f"or build it with its own pooling"
-            )
-        check_matrix("backbone", features)
-        return features
+        return check_pooled("backbone", self.backbone(images))
 
     def no_weight_decay(self) -> set[str]:
         """Names that the backbone exempts from weight decay, as timm's optimisers ask for them."""

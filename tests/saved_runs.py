@@ -30,7 +30,9 @@ def save_run(folder: Path, size: int = 16, settings: dict | None = None, **head:
     head = {"hidden_dim": 24, "output_dim": 8, "statistics": "stl10"} | head
     star = STAR(backbone, shaken(STARProjectionHead(backbone.num_features, **head)))
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", max_epochs=1)
-    trainer.strategy.connect(STARModule(star))
+    module = STARModule(star)
+    module.trainer = trainer  # whose settings go into the checkpoint
+    trainer.strategy.connect(module)
     path = folder / "checkpoints/last.ckpt"
     trainer.save_checkpoint(path)
     data = {"dataset": "digits", "images": 1437, "batch_size": 256, "seed": 0}

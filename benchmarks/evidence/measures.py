@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from star_head.evaluation.embeddings import Embedded, embed, embed_views
-from star_head.evaluation.head import equivariance, parameters_read_off, redundancy
+from star_head.evaluation.measures import equivariance, parameters_read_off, redundancy
 from star_head.evaluation.networks import open_encoder
 from star_head.evaluation.trained import Trained, open_trained
 from star_head.examples.data.image_data import Images, load_images

@@ -34,8 +34,8 @@ from benchmarks.hold_up.watched_run import (
 )
 from star_head._whole_files import write_json
 from star_head.adapters.timm import create_backbone, export_encoder
-from star_head.evaluation.features import extract
-from star_head.evaluation.networks import Encoder
+from star_head.evaluation import extract_features
+from star_head.evaluation.preparation import Encoder
 from star_head.examples.command_line import run
 from star_head.examples.data.image_cache import cache_images
 from star_head.examples.data.image_data import load_images
@@ -123,7 +123,7 @@ def writers(folder: Path, images: Path) -> dict[str, tuple[Path, Callable[[], ob
         ),
         "features": (
             folder / "features",
-            lambda: extract(encoder, digits, cache=folder / "features", num_workers=0),
+            lambda: extract_features(encoder, digits, cache=folder / "features", num_workers=0),
         ),
         "image cache": (folder / "images", lambda: cache_images(paths, folder / "images")),
     }

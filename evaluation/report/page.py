@@ -1,14 +1,16 @@
-"""The page that examples/analyze.py writes, from its numbers."""
+"""The page on what heads learned, from its numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from star_head import Parameter
-from star_head.evaluation.head import TASKS, role_name
+from star_head.evaluation.measures import TASKS, role_name
 from star_head.evaluation.report import plots
+from star_head.evaluation.report.grids import draw_neighbours
 from star_head.evaluation.report.html import escape, figure, note, number, page, paragraph, table
 from star_head.evaluation.report.routing import expert_order, routing_section
-from star_head.examples.data.image_data import Images
 
 _PAPER = "Jeon, Jang, Sohn and Lee, NeurIPS 2025, arXiv 2510.27222"
 
@@ -55,19 +57,23 @@ def summary(results: Mapping[str, Any]) -> dict[str, dict[str, tuple[float | Non
     return rows
 
 
-def write_report(results: Mapping[str, Any], images: Images, labels: Sequence[str] | None) -> str:
+def render(
+    results: Mapping[str, Any],
+    pictures: Mapping[str, Mapping[int, np.ndarray]],
+    classes: Sequence[str] | None,
+) -> str:
     """The page as HTML, with all pictures in it.
 
     Args:
-        results: What examples/analyze.py writes as JSON.
-        images: What was embedded.
-        labels: The class of each; ``None`` where they have none.
+        results: What report.json holds.
+        pictures: Of each checkpoint, those of the images to show, by index.
+        classes: The name of each image's class; ``None`` where they have none.
     """
     found: Checkpoints = results["checkpoints"]
     n, m, k = (results[key] for key in ("images", "images with views", "views of each"))
     introduction = paragraph(
         f"{len(found)} checkpoint{'s' * (len(found) > 1)} on {n:,} "
-        f"{'held-out ' if results['held out'] else ''}images of {_data(results)}, and "
+        f"{'held-out ' if results['held out'] else ''}images{_of_data(results)}, and "
         f"on {k} recorded views of each of {m:,} of them: {m * k:,} views.",
         "lead",
     )
@@ -82,9 +88,9 @@ def write_report(results: Mapping[str, Any], images: Images, labels: Sequence[st
         ("Routing", routing_section(found, n, m * k)),
         ("Equivariance", _equivariance(found, m, k)),
         ("Augmentation parameters", _parameters(found, k)),
-        ("Neighbours", _neighbours(found, images, labels)),
+        ("Neighbours", _neighbours(found, pictures, classes, n)),
     ]
-    footer = "Made by examples/analyze.py of star-head. All numbers are in report.json."
+    footer = "Made by star-head. All numbers are in report.json."
     return page("What the head learned", introduction, sections, footer)
 
 
@@ -112,28 +118,35 @@ def _summary(results: Mapping[str, Any]) -> str:
         [
             escape(name),
             *(
-                escape(found["settings"][key])
+                escape(found["settings"].get(key, "-"))
                 for key in ("backbone", "trained on", "views", "checkpoint")
             ),
         ]
         for name, found in results["checkpoints"].items()
     ]
-    data = f"The images are {results['images']:,} of {_data(results)}, drawn at random. "
+    of = _of_data(results)
+    data = f"The images are {results['images']:,}{of}, drawn at random. " if of else ""
     if results["held out"]:
         data += "No network that was pretrained on this data set has seen them."
-    else:
+    elif results["held out"] is not None:
         data += "A network pretrained on this data set has seen them, without their labels."
     return (
         table(headings, cells, caption)
         + "<h3>What was measured</h3>"
-        + paragraph(data)
+        + (paragraph(data) if data else "")
         + table(["", "backbone", "trained on", "views", "file"], settings, kind="text")
     )
 
 
-def _data(results: Mapping[str, Any]) -> str:
+def _of_data(results: Mapping[str, Any]) -> str:
+    if results["dataset"] is None:
+        return ""
     folder = results["dataset"] == "folder"
-    return f"the folder {escape(results['data_dir'])}" if folder else escape(results["dataset"])
+    return (
+        f" of the folder {escape(results['data_dir'])}"
+        if folder
+        else f" of {escape(results['dataset'])}"
+    )
 
 
 def _redundancy(found: Checkpoints, n: int) -> str:
@@ -259,13 +272,18 @@ def _r2_table(r2: Mapping[str, Mapping[str, Mapping[str, float | None]]], captio
     )
 
 
-def _neighbours(found: Checkpoints, images: Images, labels: Sequence[str] | None) -> str:
+def _neighbours(
+    found: Checkpoints,
+    pictures: Mapping[str, Mapping[int, np.ndarray]],
+    classes: Sequence[str] | None,
+    n: int,
+) -> str:
     text = paragraph(
         "What does each expert hold to be alike? In each row stand the images whose output of that "
         "expert, or embedding, is nearest to the query&rsquo;s by cosine "
         "similarity, nearest first, the query itself left out."
     )
-    if labels is not None:
+    if classes is not None:
         text += paragraph(
             "Neighbours of another class than the query&rsquo;s are framed in orange. At the "
             "right: the share of neighbours of the same class, with every image as a query."
@@ -279,8 +297,8 @@ def _neighbours(found: Checkpoints, images: Images, labels: Sequence[str] | None
         if f["routing"] in ("separate", "invariant"):
             text += note("An expert here is the embedding of its task.")
         text += figure(
-            plots.draw_neighbours(images, near, labels, rows),
-            f"The {len(near['nearest']['features'][0])} nearest of {len(images):,} images to "
+            draw_neighbours(pictures[name], near, classes, rows),
+            f"The {len(near['nearest']['features'][0])} nearest of {n:,} images to "
             f"each of {len(near['queries'])} queries."
             + ("" if chance is None else f" Same class by chance: {chance:.3f}."),
             "Queries and the images nearest to them, a row for each expert",
@@ -297,4 +315,4 @@ def _roles(found: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _named(name: str, found: Mapping[str, Any]) -> str:
-    return f"{escape(name)}<small>{escape(found['settings']['head'])}</small>"
+    return f"{escape(name)}<small>{escape(found['settings'].get('head', '-'))}</small>"

@@ -1,25 +1,26 @@
-"""The figures of examples/analyze.py's report, as data URIs that a page holds within itself."""
+"""The figures of the report, as data URIs that a page holds within itself."""
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+
+try:
+    import matplotlib
+except ImportError as error:
+    raise ImportError(
+        'star_head.evaluation.report needs Matplotlib: pip install "star-head[evaluation]"'
+    ) from error
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
-from PIL import Image
 
 from star_head import Parameter
-from star_head.adapters._images import resize_and_center_crop, to_rgb
-from star_head.evaluation.head import SHARED_BELOW, TASKS
-from star_head.examples.data.image_data import Images
+from star_head.evaluation.measures import SHARED_BELOW, TASKS
 
 # Told apart by the colour-blind too; the first two are the tasks' everywhere.
 _TASK_COLORS = dict(zip(TASKS, ("#3b6fb6", "#d9822b"), strict=True))
@@ -30,7 +31,7 @@ _GREY = "#6b7280"
 
 _INSTALLED = {font.name for font in fontManager.ttflist}
 _FONTS = ("Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans")
-_STYLE: Any = {  # of matplotlib, which types each key
+STYLE: Any = {  # of matplotlib, which types each key
     "font.family": next(name for name in _FONTS if name in _INSTALLED),
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -48,7 +49,7 @@ _STYLE: Any = {  # of matplotlib, which types each key
     "text.parse_math": False,  # names of runs and classes are taken as they are
     "svg.hashsalt": "star-head",  # else names within the file differ from run to run
 }
-_WIDTH = 8.8  # inches, which a page of 56 rem shows at about that size
+WIDTH = 8.8  # inches, which a page of 56 rem shows at about that size
 _PARAMETERS = [f"{parameter.label} ({parameter.unit})" for parameter in Parameter]
 
 
@@ -58,8 +59,9 @@ def draw_spectra(spectra: Mapping[str, tuple[Sequence[float], Sequence[float]]])
     Args:
         spectra: (Measured, by chance) of each checkpoint, largest first.
     """
-    with plt.rc_context(_STYLE):
-        figure, axis = plt.subplots(figsize=(_WIDTH, 3.5), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+        axis = figure.subplots()
         for i, (name, (measured, chance)) in enumerate(spectra.items()):
             color = _CHECKPOINT_COLORS[i % len(_CHECKPOINT_COLORS)]
             ranks = range(1, len(measured) + 1)
@@ -73,22 +75,21 @@ def draw_spectra(spectra: Mapping[str, tuple[Sequence[float], Sequence[float]]])
         axis.set_xlim(left=1)
         axis.grid(axis="y")
         axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
-        return _svg(figure)
+        return as_uri(figure)
 
 
 def draw_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     """Draw each expert's share in each task, and which of them it serves.
 
     Args:
-        routing: Of ``head_measures.routing``.
+        routing: Of ``measures.routing``.
         order: Experts, in the order in which they are to stand.
     """
     usage = {task: np.array(routing["usage"][task]) for task in TASKS}
     spread = routing["usage's standard deviation over images"]
-    with plt.rc_context(_STYLE):
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(_WIDTH, 3.6), width_ratios=(1.75, 1), layout="constrained"
-        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.75, 1))
         for offset, task in zip((-0.2, 0.2), TASKS, strict=True):
             left.bar(
                 np.arange(len(order)) + offset,
@@ -109,7 +110,7 @@ def draw_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
         left.set_ylim(bottom=0)
         left.legend(ncols=3, loc="upper center", fontsize=8.5)
         _draw_roles(right, usage)
-        return _svg(figure)
+        return as_uri(figure)
 
 
 def _draw_roles(axis: Axes, usage: Mapping[str, np.ndarray]) -> None:
@@ -149,7 +150,7 @@ def draw_class_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     """Draw each expert's share in each task for the images of each class.
 
     Args:
-        routing: Of ``head_measures.routing``.
+        routing: Of ``measures.routing``.
         order: Experts, in the order in which they are to stand.
     """
     by_class = routing["usage by class"]
@@ -159,10 +160,9 @@ def draw_class_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     }
     height = 1.2 + min(0.24 * len(by_class), 11)
     most = max(share.max() for share in shares.values())
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(
-            1, 2, figsize=(_WIDTH, height), sharey=True, layout="constrained"
-        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
         for axis, (task, share) in zip(axes, shares.items(), strict=True):
             drawn = axis.imshow(share, cmap=_TASK_MAPS[task], vmin=0, vmax=most, aspect="auto")
             if share.size <= 400:
@@ -175,14 +175,14 @@ def draw_class_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
             axes[0].set_yticks(range(len(by_class)), list(by_class))
         else:
             axes[0].set_ylabel(f"class, 0 to {len(by_class) - 1} by name")
-        return _svg(figure)
+        return as_uri(figure)
 
 
 def draw_correlations(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     """Draw how each expert's routing weight goes with each augmentation parameter.
 
     Args:
-        routing: Of ``head_measures.routing``.
+        routing: Of ``measures.routing``.
         order: Experts, in the order in which they are to stand.
     """
     values = routing["correlation with parameters"].values()
@@ -192,8 +192,9 @@ def draw_correlations(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     }
     most = max(0.1, *(np.nanmax(np.abs(r), initial=0) for r in of_task.values()))
     colors = matplotlib.colormaps["PRGn"].with_extremes(bad="#e5e7eb")
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(_WIDTH, 4.3), sharey=True, layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
         for axis, (task, r) in zip(axes, of_task.items(), strict=True):
             drawn = axis.imshow(r, cmap=colors, vmin=-most, vmax=most, aspect="auto")
             form = "{:.2f}" if len(order) <= 8 else "{:.1f}"
@@ -203,7 +204,7 @@ def draw_correlations(routing: Mapping[str, Any], order: Sequence[int]) -> str:
         bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.4, aspect=40)
         bar.set_label("correlation of routing weight and parameter")
         bar.outline.set_visible(False)
-        return _svg(figure)
+        return as_uri(figure)
 
 
 def _write_numbers(axis: Axes, values: np.ndarray, form: str, dark: float) -> None:
@@ -235,16 +236,9 @@ def draw_r2(of_checkpoints: Mapping[str, Mapping[str, Mapping[str, float | None]
     }
     columns = 2 if len(of_checkpoints) == 4 else min(len(of_checkpoints), 3)
     rows = -(-len(of_checkpoints) // columns)
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(
-            rows,
-            columns,
-            figsize=(_WIDTH, 3.4 * rows + 0.3),
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.4 * rows + 0.3), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axis in axes.flat[len(of_checkpoints) :]:
             axis.set_visible(False)
         for axis, (name, r2) in zip(axes.flat, of_checkpoints.items(), strict=False):
@@ -264,69 +258,11 @@ def draw_r2(of_checkpoints: Mapping[str, Mapping[str, Mapping[str, float | None]
         axes[0, 0].set_xlim(None, 1.03)
         handles = max((axis.get_legend_handles_labels() for axis in axes.flat), key=len)
         figure.legend(*handles, loc="outside upper right", ncols=3, fontsize=8.5)
-        return _svg(figure)
+        return as_uri(figure)
 
 
-def draw_neighbours(
-    images: Images, found: Mapping[str, Any], labels: Sequence[str] | None, rows: Mapping[str, str]
-) -> str:
-    """Draw each query and under it, a row for each space, the images nearest to it.
-
-    Args:
-        images: What was searched.
-        found: Of ``head_measures.neighbours``.
-        labels: Each image's class; one of another class than the query's is framed.
-        rows: Names of spaces, and how to write them.
-    """
-    side, gap = 48, 7
-    queries, count = found["queries"], len(next(iter(found["nearest"].values()))[0])
-    block = count * (side + gap) + 3 * gap
-    tops = [gap + r * (side + gap) + 2 * gap * (r > 0) for r in range(1 + len(rows))]
-    canvas = np.full((tops[-1] + side + gap, len(queries) * block, 3), 255, np.uint8)
-
-    def put(row: int, query: int, column: int, index: int) -> None:
-        y, x = tops[row], query * block + column * (side + gap) + gap
-        if labels is not None and labels[index] != labels[queries[query]]:
-            canvas[y - 3 : y + side + 3, x - 3 : x + side + 3] = (0xD9, 0x82, 0x2B)
-        canvas[y : y + side, x : x + side] = _thumbnail(images, index, side)
-
-    for q, query in enumerate(queries):
-        put(0, q, 0, query)
-        for r, name in enumerate(rows):
-            for c, index in enumerate(found["nearest"][name][q]):
-                put(1 + r, q, c, index)
-    with plt.rc_context(_STYLE):
-        left, right = 1.45, 0.75  # inches, for what is written beside
-        height = (_WIDTH - left - right) * canvas.shape[0] / canvas.shape[1]
-        figure = plt.figure(figsize=(_WIDTH, height))
-        axis = figure.add_axes((left / _WIDTH, 0, 1 - (left + right) / _WIDTH, 1))
-        axis.imshow(canvas, interpolation="none")
-        axis.spines[:].set_visible(False)
-        axis.tick_params(length=0)
-        axis.set_xticks([])
-        middles = [top + side / 2 for top in tops]
-        axis.set_yticks(middles, ["query", *rows.values()], fontsize=8)
-        for q, query in enumerate(queries):
-            if labels is not None:
-                x = q * block + side + 3 * gap
-                axis.text(x, middles[0], labels[query], va="center", fontsize=8, color="#374151")
-        if shares := found["share of the same class"]:
-            beside = axis.secondary_yaxis("right")
-            numbers = [f"{shares[name]:.3f}" for name in rows]
-            beside.set_yticks(middles, ["same class", *numbers], fontsize=8)
-            beside.spines[:].set_visible(False)
-            beside.tick_params(length=0)
-        return _svg(figure)
-
-
-def _thumbnail(images: Images, index: int, side: int) -> np.ndarray:
-    image = to_rgb(images[index][0])
-    return np.array(resize_and_center_crop(image, side, Image.Resampling.BICUBIC))
-
-
-def _svg(figure: Figure) -> str:
+def as_uri(figure: Figure) -> str:
     """The figure as a data URI, the same for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

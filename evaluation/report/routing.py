@@ -1,9 +1,9 @@
-"""The part of examples/analyze.py's page that says which expert serves what."""
+"""The part of the page that says which expert serves what."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from star_head.evaluation.head import TASKS, role_name
+from star_head.evaluation.measures import TASKS, role_name
 from star_head.evaluation.report import plots
 from star_head.evaluation.report.html import escape, figure, note, number, paragraph, table
 
@@ -25,8 +25,9 @@ def routing_section(found: Mapping[str, dict[str, Any]], n: int, views: int) -> 
     for name, f in found.items():
         text += f"<h3>{escape(name)}</h3>"
         if f["routing weights"] is None:
+            head = f["settings"].get("head", "Of this head")
             text += note(
-                f"{f['settings']['head']}: there are no routers, and experts serve their tasks by "
+                f"{head}: there are no routers, and experts serve their tasks by "
                 f"a fixed matrix, so there is no routing to measure."
             )
         else:

@@ -25,9 +25,8 @@ from star_head.adapters.lightly import (
     expert_width,
 )
 from star_head.adapters.timm import create_backbone
-from star_head.evaluation.embeddings import embed, embed_views
-from star_head.evaluation.head import equivariance
-from star_head.evaluation.nearest import measure_features
+from star_head.evaluation.embeddings import embed, embed_views, measure_features
+from star_head.evaluation.measures import equivariance
 from star_head.evaluation.trained import Trained
 from star_head.examples.command_line import run
 from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled

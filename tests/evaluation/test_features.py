@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
+from star_head.evaluation import extract_features
 from star_head.evaluation import features as features_module
-from star_head.evaluation.features import EvaluationTransform, extract
-from star_head.evaluation.networks import Encoder
+from star_head.evaluation.preparation import Encoder, EvaluationTransform
 from star_head.examples.data.image_data import Images, load_images
 
 NORMALIZE = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
@@ -52,7 +52,7 @@ def test_prepares_images_as_torchvision_does(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("half", [False, True])
 def test_equals_a_plain_loop(tmp_path: Path, images: Images, half: bool) -> None:
     encoder = make_encoder()
-    found = extract(encoder, images, cache=tmp_path, batch_size=100, half=half)
+    found = extract_features(encoder, images, cache=tmp_path, batch_size=100, half=half)
     transform = EvaluationTransform(16, NORMALIZE)
     with torch.no_grad():
         batch = torch.stack([transform(images[i][0]) for i in range(len(images))])
@@ -65,13 +65,13 @@ def test_equals_a_plain_loop(tmp_path: Path, images: Images, half: bool) -> None
 def test_cache_is_of_this_encoder_and_these_images(
     tmp_path: Path, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extract(make_encoder(), images, cache=tmp_path)
+    extract_features(make_encoder(), images, cache=tmp_path)
     (tmp_path / "other").touch()
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1  # as any file is written: a cache may be shared
     with monkeypatch.context() as patch:
         patch.setattr(features_module, "_write", None)  # it must not be called
-        extract(make_encoder(), images, cache=tmp_path)
+        extract_features(make_encoder(), images, cache=tmp_path)
     for encoder, part in (
         (make_encoder(seed=1), images),
         (make_encoder(size=8), images),
@@ -79,7 +79,7 @@ def test_cache_is_of_this_encoder_and_these_images(
         (make_encoder(), images.part(np.arange(len(images))[::-1])),
     ):
         before = len(list(tmp_path.iterdir()))
-        assert len(extract(encoder, part, cache=tmp_path).features) == len(part)
+        assert len(extract_features(encoder, part, cache=tmp_path).features) == len(part)
         assert len(list(tmp_path.iterdir())) == before + 1
 
 
@@ -97,7 +97,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, images: Images) -> 
             return x.flatten(1)
 
     with pytest.raises(KeyboardInterrupt):
-        extract(Encoder(Broken(), 16, NORMALIZE), images, cache=tmp_path, batch_size=100)
+        extract_features(Encoder(Broken(), 16, NORMALIZE), images, cache=tmp_path, batch_size=100)
     assert not list(tmp_path.iterdir())
 
 
@@ -105,7 +105,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path, images: Images
     encoder = make_encoder()
     nn.init.constant_(encoder.backbone[0].bias, float("inf"))
     with pytest.raises(ValueError, match="features of image 0 are not finite"):
-        extract(encoder, images, cache=tmp_path)
+        extract_features(encoder, images, cache=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -157,6 +157,6 @@ def test_a_cpu_is_waited_for(tmp_path: Path, images: Images) -> None:
             return func(*args, **kwargs or {})
 
     with Copies():
-        extract(make_encoder(), images, cache=tmp_path, batch_size=100, num_workers=0)
+        extract_features(make_encoder(), images, cache=tmp_path, batch_size=100, num_workers=0)
     assert waited
     assert all(waited)

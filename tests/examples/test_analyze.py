@@ -23,7 +23,7 @@ from torch import Tensor
 from star_head import Parameter
 from star_head.augmentation import STATISTICS
 from star_head.evaluation.embeddings import embed, embed_views
-from star_head.evaluation.head import nearest, role_name
+from star_head.evaluation.measures import role_name
 from star_head.evaluation.report.html import number
 from star_head.evaluation.trained import Trained, open_trained
 from star_head.examples import analyze
@@ -365,15 +365,6 @@ def test_views_do_not_depend_on_the_loader(tmp_path: Path) -> None:
         torch.testing.assert_close(first.predicted[i], expected)
     other = embed_views(trained, images, embedded, 100, 8, 0)
     assert not torch.equal(first.params, other.params)
-
-
-def test_nearest_over_several_chunks() -> None:
-    z = torch.randn(1500, 6)
-    found = nearest(z, 3)
-    for i in torch.randint(1500, (40,)).tolist():
-        similarity = torch.cosine_similarity(z[i].double(), z.double(), dim=1)
-        similarity[i] = -2
-        assert found[i].tolist() == similarity.argsort(descending=True)[:3].tolist()
 
 
 def test_roles_and_numbers() -> None:

@@ -1,0 +1,243 @@
+"""Data sets as people have them, made into batches of tensors."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+try:
+    from PIL import Image
+except ImportError as error:
+    raise ImportError(
+        'star_head.evaluation reads images by Pillow: pip install "star-head[evaluation]"'
+    ) from error
+
+from star_head import STARViews
+from star_head._checks import describe
+from star_head._processors import loading_processes
+from star_head.adapters._images import (
+    Color,
+    check_background,
+    resize_and_center_crop,
+    to_rgb,
+)
+from star_head.adapters._pixel_range import PixelRange, check_pixel_range
+
+Transform: TypeAlias = Callable[[Any], Any]
+
+
+class DataSet(Protocol):
+    """A map-style data set; a list is one, and so are torchvision's and lightly's.
+
+    A sample is an image, (image, label), with more behind the label if that comes so, or a
+    dictionary of "image" and "label". Without a label, or with ``None`` or -1, it has none.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Encoder(NamedTuple):
+    """A backbone and the images that it was trained on.
+
+    Attributes:
+        backbone: From images (B, 3, S, S) to features (B, D).
+        input_size: S, in pixels.
+        normalize: Mean and standard deviation of the pixels in [0, 1], three numbers each.
+    """
+
+    backbone: nn.Module
+    input_size: int
+    normalize: dict[str, list[float]]
+
+
+class EvaluationTransform:
+    """Resizes the shorter side to S by bicubic interpolation, cuts out the centre, normalises.
+
+    The paper's preparation for evaluation.
+
+    Args:
+        size: S, in pixels.
+        normalize: Mean and standard deviation of the pixels in [0, 1].
+        pixel_range: The pixel values (low, high) that become black and white, in images of more
+            than 8 bits; without it they are an error.
+        background: The colour (red, green, blue) under transparent pixels; those stored under them
+            unless given.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        normalize: dict[str, list[float]],
+        pixel_range: PixelRange | None = None,
+        background: Color | None = None,
+    ) -> None:
+        self.size = size
+        self.pixel_range = check_pixel_range(pixel_range)
+        self.background = check_background(background)
+        self.mean = torch.tensor(normalize["mean"]).view(3, 1, 1)
+        self.std = torch.tensor(normalize["std"]).view(3, 1, 1)
+
+    def __call__(self, image: Image.Image | Tensor) -> Tensor:
+        """Make a float32 (3, S, S) tensor of an image.
+
+        Raises:
+            TypeError: If it is no image, or has been prepared already.
+            ValueError: If a tensor has another shape, or a side is shorter than 2 pixels.
+        """
+        try:
+            rgb = to_rgb(image, self.pixel_range, self.background)
+        except (TypeError, ValueError) as error:
+            if not isinstance(image, Tensor) or not image.is_floating_point():
+                raise
+            raise type(error)(
+                f"{error}; if the data set's own transform has prepared its images already, pass "
+                f"the module alone as encoder, open_encoder(...).backbone"
+            ) from error
+        rgb = resize_and_center_crop(rgb, self.size, Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float()
+        return pixels.div_(255).sub_(self.mean).div_(self.std)
+
+
+class Prepared(Dataset[tuple[Tensor, int]]):
+    """A data set's images as tensors, and their labels, -1 where they have none.
+
+    Args:
+        data_set: The data set.
+        transform: Makes a tensor of each image; ``None`` where they come as such.
+    """
+
+    def __init__(self, data_set: DataSet, transform: Transform | None) -> None:
+        self.data_set = check_data_set(data_set)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.data_set)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = split_sample(self.data_set[index], index)
+        if self.transform is not None:
+            return self.transform(image), label
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            raise TypeError(
+                f"data_set: expected tensors of floating point, as the encoder takes them, got "
+                f"{describe(image)} as image {index}; give the data set a transform that prepares "
+                f"its images, or pass extract_features(transform=...)"
+            )
+        return image, label
+
+
+def check_data_set(data_set: Any) -> DataSet:
+    """Raise unless images can be read from it by index, and it has any."""
+    hint = ""
+    if isinstance(data_set, DataLoader):
+        hint = "; pass its .dataset"
+    elif isinstance(data_set, IterableDataset) or not hasattr(data_set, "__getitem__"):
+        hint = "; read it into a list first"
+    elif isinstance(data_set, Mapping | str | bytes) or not hasattr(data_set, "__len__"):
+        hint = "; a list of (image, label) is one"
+    if hint:
+        raise TypeError(
+            f"data_set: expected a map-style data set of (image, label), got "
+            f"{describe(data_set)}{hint}"
+        )
+    if not len(data_set):
+        raise ValueError("data_set: expected at least one image, got none")
+    taken: DataSet = data_set
+    return taken
+
+
+def split_sample(sample: Any, index: int) -> tuple[Any, int]:
+    """The image and the label of what a data set gives."""
+    if isinstance(sample, STARViews):
+        raise TypeError(_several_views("STARViews", index))
+    if isinstance(sample, Mapping):
+        if "image" not in sample:
+            raise TypeError(
+                f'data_set: expected "image" and "label" in a dictionary, got '
+                f"{describe(sample)} at {index}"
+            )
+        return sample["image"], _label(sample.get("label"), index)
+    if isinstance(sample, tuple | list):
+        if not sample:
+            raise TypeError(f"data_set: expected (image, label), got {describe(sample)} at {index}")
+        if isinstance(sample[0], tuple | list):
+            raise TypeError(_several_views(describe(sample[0]), index))
+        return sample[0], _label(sample[1] if len(sample) > 1 else None, index)
+    return sample, -1
+
+
+def load(
+    data_set: Dataset[Any],
+    batch_size: int,
+    num_workers: int | None = None,
+    *,
+    collate: Callable[[list[Any]], Any] | None = None,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """Batches of a data set in its order, which leave the caller's random numbers alone."""
+    if num_workers is None:
+        num_workers = loading_processes(len(data_set))  # type: ignore[arg-type]
+    return DataLoader(
+        data_set,
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),
+    )
+
+
+def stack(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """A batch of what :class:`Prepared` gives: images (B, ...) and labels (B,)."""
+    images, labels = zip(*samples, strict=True)
+    if len(shapes := {tuple(image.shape) for image in images}) > 1:
+        first, second, *_ = sorted(shapes)
+        raise ValueError(
+            f"data_set: expected images of one size, got {first} and {second}; resize and crop "
+            f"them in its transform"
+        )
+    return torch.stack(images), torch.tensor(labels)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[torch.device]:
+    """Put a module into evaluation mode for a while, without gradients, and say where it is."""
+    modes = {part: part.training for part in module.modules()}
+    parameter = next(module.parameters(), None)
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield torch.device("cpu") if parameter is None else parameter.device
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _label(label: Any, index: int) -> int:
+    if label is None:
+        return -1
+    if isinstance(label, Tensor | np.ndarray) and label.ndim == 0:
+        label = label.item()
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+        raise TypeError(
+            f"data_set: expected an integer as the label behind the image, got {describe(label)} "
+            f"at {index}; number the classes from 0, and give images without classes alone"
+        )
+    if label < -1:
+        raise ValueError(
+            f"data_set: expected classes from 0, or -1 for none, got {label} at {index}"
+        )
+    return int(label)
+
+
+def _several_views(what: str, index: int) -> str:
+    return (
+        f"data_set: expected one image, got {what} at {index}; several views are for training: "
+        f"open the data set once more without that transform"
+    )
