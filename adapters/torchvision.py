@@ -1,7 +1,5 @@
 """Any torchvision or lightly transform, recorded. Needs ``star-head[torchvision]``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any

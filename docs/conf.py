@@ -53,8 +53,10 @@ def rebase_links(app: Sphinx, path: Path, parent: str, content: list[str]) -> No
             return f"[{text}]({target.removeprefix('docs/')})"
         if target == "CHANGELOG.md":
             return f"[{text}](changelog.md)"
-        # A file is copied into the site; a folder cannot be.
-        return text if Path(app.srcdir, "..", target).is_dir() else f"[{text}](../{target})"
+        # A file is copied into the site; a folder, or a page outside docs/, cannot be.
+        if target.endswith(".md") or Path(app.srcdir, "..", target).is_dir():
+            return text
+        return f"[{text}](../{target})"
 
     if path.parent == Path(".."):
         content[0] = re.sub(r"\[([^]]+)\]\((?!\w+:|#)([^)]+)\)", rebase, content[0])
