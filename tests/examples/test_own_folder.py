@@ -12,7 +12,7 @@ from star_head._checkpoint_files import read_checkpoint
 from star_head._whole_files import replacing, write_json
 from star_head.adapters.timm import create_backbone, export_encoder, load_encoder
 from star_head.checkpoint import load_official_checkpoint
-from star_head.evaluation.features import extract
+from star_head.evaluation import extract_features
 from star_head.evaluation.networks import open_encoder
 from star_head.evaluation.trained import open_trained
 from star_head.examples import knn_eval, linear_eval, plot_run
@@ -99,7 +99,7 @@ def test_files_are_written_there(home: Path) -> None:
     opened = open_encoder("~/encoder")
     load_encoder("~/encoder")
     images = load_images("folder", PHOTOS).pretrain
-    extract(opened, images, cache=Path("~/features"), num_workers=0)
+    extract_features(opened, images, cache=Path("~/features"), num_workers=0)
     assert len(list((home / "features").iterdir())) == 1
     assert nothing_made()
 
