@@ -13,6 +13,7 @@ import torch
 
 import star_head
 import star_head.adapters
+import star_head.evaluation
 from benchmarks.page_blocks import fill
 from docs import known_operations
 from star_head import metrics
@@ -22,14 +23,18 @@ MODULES = [
     "star_head",
     *(
         module.name
-        for package in (star_head, star_head.adapters)
+        for package in (star_head, star_head.adapters, star_head.evaluation)
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     ),
 ]
 
 
 def test_every_module_is_among_those_whose_doctests_run() -> None:
-    files = [*ROOT.glob("star_head/*.py"), *ROOT.glob("adapters/*.py")]
+    files = [
+        file
+        for folder in ("star_head", "adapters", "evaluation")
+        for file in (ROOT / folder).glob("*.py")
+    ]
     names = {file.stem for file in files} - {"__init__"}
     assert names <= {name.rpartition(".")[2] for name in MODULES}
 
