@@ -1,5 +1,6 @@
 """How a transform prepares the images that an encoder is trained on, in timm's terms."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -57,8 +58,9 @@ def _steps(transform: Any) -> Iterator[Any]:
             yield from _steps(part)
         return
     for inside in ("transform", "recorded", "transforms"):
-        if getattr(transform, inside, None) is not None:
-            yield from _steps(getattr(transform, inside))
+        made_of = getattr(transform, inside, None)
+        if made_of is not None and not inspect.ismethod(made_of):
+            yield from _steps(made_of)
             return
     yield transform
 

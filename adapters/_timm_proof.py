@@ -127,12 +127,15 @@ def _compare_features(backbone: nn.Module, rebuilt: nn.Module) -> None:
     ):
         return
     others = dict(rebuilt.named_modules())
+    differences = [
+        f"{name or 'the model'} is {_say(module)}, and {_say(others.get(name))} as described"
+        for name, module in backbone.named_modules()
+        if _say(module) != _say(others.get(name))
+    ]
+    # What is merely named otherwise says the least.
+    differences.sort(key=lambda said: said.endswith("absent as described"))
     _refuse_if(
-        [
-            f"{name or 'the model'} is {_say(module)}, and {_say(others.get(name))} as described"
-            for name, module in backbone.named_modules()
-            if _say(module) != _say(others.get(name))
-        ]
+        differences
         or ["the layers are the same: a forward pass, a hook, a buffer or an attribute is not"],
         "features",
     )

@@ -9,6 +9,7 @@ also loads into torchvision's model whose ``fc`` is an identity.
 
 from pathlib import Path
 
+from star_head.adapters.lightly import STARTransform
 from star_head.adapters.timm import export_encoder
 from star_head.evaluation.networks import open_encoder
 from star_head.examples.command_line import print_next, run
@@ -22,9 +23,9 @@ def main(checkpoint: str, folder: Path) -> None:
         folder: Where config.json and model.safetensors go.
     """
     encoder = open_encoder(checkpoint)
-    export_encoder(
-        encoder.backbone, folder, input_size=encoder.input_size, normalize=encoder.normalize
-    )
+    transform = STARTransform(encoder.input_size, normalize=encoder.normalize)
+    training = {"method": "STAR", "checkpoint": Path(checkpoint).name}
+    export_encoder(encoder.backbone, folder, transform=transform, training=training)
     print(f"The encoder of {checkpoint} is in {folder}")
     print_next(accuracies_on_labelled_images=f"star-head linear-eval {folder} --data_dir data")
 

@@ -26,7 +26,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from star_head import STAR, STARLoss, STARProjectionHead
 from star_head._whole_files import replacing
 from star_head.adapters._settings import check_same_settings
-from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
 from star_head.equivariance import StatisticsLike
@@ -205,10 +204,21 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [] if value is None else [value]
 
 
-def export(module: STARModule, transform: STARTransform, folder: Path) -> None:
+def export(module: STARModule, data: ImageDataModule, epochs: int, folder: Path) -> None:
     """Write the encoder in timm's format and say how to open it."""
     backbone = module.star.backbone
-    export_encoder(backbone, folder, input_size=transform.input_size, normalize=transform.normalize)
+    trained_on = data.state_dict()
+    training = {
+        "method": f"STAR, routing {module.star.head.routing}",
+        "data set": f"{trained_on['images']:,} images of {trained_on['dataset']}, no labels",
+        "epochs": epochs,
+        "batch size": module.batch_size,
+        "learning rate": f"{module.learning_rate} x batch / 256",
+        "weight decay": module.weight_decay,
+        "seed": trained_on["seed"],
+        "settings": "config.yaml beside this folder",
+    }
+    export_encoder(backbone, folder, transform=data.transform, training=training)
     opening = f"timm.create_model('local-dir:{folder}', pretrained=True)"
     if describe_backbone(backbone)["small_images"]:
         opening = f"star_head.adapters.timm.load_encoder('{folder}')"
@@ -252,7 +262,7 @@ def main() -> None:
     fit(trainer, cli.model, cli.datamodule, cli.config["ckpt_path"], name)
     if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:
         root = Path(trainer.default_root_dir)
-        export(cli.model, cli.datamodule.transform, root / "encoder")
+        export(cli.model, cli.datamodule, trainer.current_epoch, root / "encoder")
         print_next(
             accuracies_on_labelled_images=f"star-head linear-eval {root}/encoder --data_dir data",
             what_the_head_learned=f"star-head analyze {root}/checkpoints/last.ckpt",

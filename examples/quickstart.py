@@ -93,7 +93,14 @@ def main(
     started = time.perf_counter()
     fit(model, train.with_transform(transform), epochs, batch_size)
     seconds = time.perf_counter() - started
-    export_encoder(encoder, output / "encoder", input_size=size, normalize=STL10_NORMALIZE)
+    training = {
+        "method": f"STAR, routing {routing}",
+        "data set": f"{len(train):,} images of {dataset}, no labels",
+        "epochs": epochs,
+        "batch size": batch_size,
+        "seed": seed,
+    }
+    export_encoder(encoder, output / "encoder", transform=transform, training=training)
     model.eval()
     embedded = embed(network, train)
     queries = embed(network, held_out).features

@@ -114,6 +114,9 @@ def test_leaves_checkpoints_logs_settings_and_an_encoder(whole: SimpleNamespace)
     encoder = timm.create_model(f"local-dir:{folder / 'encoder'}", pretrained=True)
     assert encoder.pretrained_cfg["input_size"] == (3, 16, 16)
     assert encoder.pretrained_cfg["mean"] == IMAGENET_NORMALIZE["mean"]
+    assert encoder.pretrained_cfg["interpolation"] == "bilinear"
+    assert encoder.pretrained_cfg["crop_pct"] == 1
+    assert "| method | STAR, routing" in (folder / "encoder/README.md").read_text()
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, weights(folder)[f"star.backbone.{name}"]), name
 

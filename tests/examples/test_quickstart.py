@@ -34,7 +34,10 @@ def test_digits_learn(tmp_path: Path) -> None:
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 300
     encoder = timm.create_model(f"local-dir:{tmp_path}/out/encoder", pretrained=True).eval()
-    assert encoder.pretrained_cfg["input_size"] == (3, 32, 32)
+    images = encoder.pretrained_cfg
+    assert images["input_size"] == (3, 32, 32)
+    assert (images["mean"][0], images["interpolation"], images["crop_pct"]) == (0.43, "bilinear", 1)
+    assert "| method | STAR, routing" in (tmp_path / "out/encoder/README.md").read_text()
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, encoder.num_features)
     for words in (
         "1-NN accuracy before",
