@@ -191,7 +191,8 @@ class STARModule(LightningModule):
             "weight_decay": float(self.weight_decay),
             "decay_norm_and_bias": self.decay_norm_and_bias,
             "batch_size": self.batch_size,
-            "accumulate_grad_batches": accumulation(self.trainer)(0),
+            # A Trainer can save a module that it was connected to and has not yet trained.
+            "accumulate_grad_batches": accumulation(self.trainer)(0) if self._trainer else 1,
         }
         return settings | loss_settings(self.star.loss)
 

@@ -151,11 +151,12 @@ def _write(
     # Not memory-mapped: there, a disk that fills up kills the process without a word.
     with replacing(path, several=True) as scratch, open(scratch, "wb") as file:
         for i, (features, _) in enumerate(_compute(module, images, batch_size, num_workers, dtype)):
+            features = np.ascontiguousarray(features)  # the order that is written
             if i == 0:
                 header = np.lib.format.header_data_from_array_1_0(features)
                 shape = (len(images), features.shape[1])
                 np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
-            file.write(np.ascontiguousarray(features).data)
+            file.write(features.data)
 
 
 def _known_images(

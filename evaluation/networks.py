@@ -48,9 +48,9 @@ def open_encoder(source: str | os.PathLike[str]) -> Encoder:
     source = os.fspath(source)
     scheme, separator, place = source.partition(":")
     if separator and scheme.lower() in _HUB:
-        return _with_own_images(load_encoder(_fetch(place)))
+        return _with_own_images(load_encoder(_fetch(place)), source)
     if separator and scheme.lower() == "local-dir":
-        return _with_own_images(load_encoder(place))
+        return _with_own_images(load_encoder(place), source)
     path = Path(source).expanduser()
     if _is_model(source):
         if path.is_file() or (path / CONFIG).is_file():
@@ -59,11 +59,11 @@ def open_encoder(source: str | os.PathLike[str]) -> Encoder:
                 f"{os.path.join('.', source)!r} for the latter, and its full name for the former, "
                 f"such as {_full_name(source)!r}"
             )
-        return _with_own_images(create_backbone(source, pretrained=True))
+        return _with_own_images(create_backbone(source, pretrained=True), source)
     if path.name in (CONFIG, WEIGHTS) and path.is_file():
         path = path.parent
     if path.is_dir():
-        return _with_own_images(load_encoder(path))
+        return _with_own_images(load_encoder(path), path)
     if path.is_file():
         return open_checkpoint(read_checkpoint(path), path)
     raise ValueError(
@@ -91,7 +91,7 @@ def _of_training(checkpoint: dict[str, Any], path: Path) -> Encoder:
         backbone.load_state_dict({k.removeprefix(prefix): t for k, t in weights if prefix in k})
         data = checkpoint.get("ImageDataModule")
         if data is None:  # trained by a script of the user's own
-            return _with_own_images(backbone)
+            return _with_own_images(backbone, path)
         check_count("input_size", data["input_size"])
         return Encoder(backbone, data["input_size"], check_normalize(data["normalize"], 3))
     except Exception as error:  # whatever comes of a damaged file
@@ -133,8 +133,15 @@ def _of_authors(path: Path) -> Encoder:
     return Encoder(backbone, 96, STL10_NORMALIZE)
 
 
-def _with_own_images(backbone: nn.Module) -> Encoder:
+def _with_own_images(backbone: nn.Module, source: str | os.PathLike[str] = "") -> Encoder:
     model: Any = backbone
-    config = model.pretrained_cfg
-    normalize = {key: [float(v) for v in config[key]] for key in ("mean", "std")}
-    return Encoder(backbone, config["input_size"][-1], normalize)
+    try:
+        config = model.pretrained_cfg
+        channels, _, size = config["input_size"]
+        check_count("input_size", size)
+        normalize = {key: [float(v) for v in config[key]] for key in ("mean", "std")}
+        return Encoder(backbone, size, check_normalize(normalize, channels))
+    except Exception as error:  # whatever a file can hold
+        raise ValueError(
+            f"encoder: {source} does not say size, mean and std of its images: {error!r}"
+        ) from error

@@ -61,8 +61,6 @@ def read_tensors(path: str | os.PathLike[str], name: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of archives and pickles that are then refused
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
     except Exception as error:  # whatever is raised at what is no pickle, or half of one
         why = _why_unreadable(start, str(error))
     raise ValueError(f"{name}: {path} is no readable checkpoint: {why}")

@@ -76,6 +76,7 @@ class ImageFiles(_WithPillowsLimit):
         # One array of bytes: loader processes share it as it is, which they would not the
         # reference counts of a million strings.
         self._paths = np.array([os.fsencode(path) for path in paths])
+        self._fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -84,9 +85,11 @@ class ImageFiles(_WithPillowsLimit):
         return read_image(self._path(index), self.conversion)
 
     def fingerprint(self) -> str:
-        """Differs where the files or what is made of them do."""
-        files = fingerprint([self._path(index) for index in range(len(self))])
-        return files + self.conversion.fingerprint()
+        """Differs where the files or what is made of them do; the files' state when first asked."""
+        if self._fingerprint is None:  # seconds, of a million files
+            files = fingerprint([self._path(index) for index in range(len(self))])
+            self._fingerprint = files + self.conversion.fingerprint()
+        return self._fingerprint
 
     def sizes(self, indices: np.ndarray) -> list[tuple[int, int]]:
         """(height, width) from the headers, but of files whose header cannot be read."""
