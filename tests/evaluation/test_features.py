@@ -160,3 +160,32 @@ def test_a_cpu_is_waited_for(tmp_path: Path, images: Images) -> None:
         extract_features(make_encoder(), images, cache=tmp_path, batch_size=100, num_workers=0)
     assert waited
     assert all(waited)
+
+
+class _Pooled(nn.Module):
+    """Its pooling is in no weight and in no layer's name."""
+
+    def __init__(self, largest: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.largest = largest
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(x).flatten(2)
+        pooled = maps.amax(dim=2) if self.largest else maps.mean(dim=2)
+        return pooled.T.contiguous().T  # stored column after column
+
+
+def test_the_cache_knows_another_pooling_and_the_order_of_the_numbers(
+    tmp_path: Path, images: Any
+) -> None:
+    transform = EvaluationTransform(16, NORMALIZE)
+    batch = torch.stack([transform(images[i][0]) for i in range(len(images))])
+    for backbone in (_Pooled(False), _Pooled(True)):
+        encoder = Encoder(backbone, 16, NORMALIZE)
+        found = features_module.extract_features(encoder, images, cache=tmp_path).features
+        with torch.no_grad():
+            expected = backbone(batch).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 2
