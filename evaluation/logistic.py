@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
+
+from star_head.evaluation._progress import steps
 
 # The paper's: 45, log-spaced.
 STRENGTHS: list[float] = torch.logspace(-6, 5, 45, dtype=torch.float64).tolist()
@@ -101,7 +102,7 @@ def fit_path(
     before: list[tuple[float, Tensor]] = []  # log strength and weights of the last two
     pairs: list[tuple[Tensor, Tensor]] = []
     weights = problem.rotate(initial)
-    for k in tqdm(order, desc="Strengths", delay=2, mininterval=1):
+    for k in steps(order, "Strengths"):
         log_strength = math.log(strengths[k])
         start = _extrapolate(before, log_strength) if before else weights
         found[k], pairs = _minimise(problem, strengths[k], start, tolerance, pairs)
