@@ -75,13 +75,11 @@ def test_bfloat16(name: str) -> None:
         assert gradient.isfinite().all(), key
 
 
-def worker(rank: int, name: str, folder: str) -> None:
+def worker(rank: int, folder: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD)
-    # Without batch statistics, so that two processes can equal one.
-    model = DistributedDataParallel(make_model(name, gather=True).eval())
     mine = slice(rank * N, (rank + 1) * N)
     views = make_views(WORLD * N)
     part = STARViews(
@@ -89,8 +87,11 @@ def worker(rank: int, name: str, folder: str) -> None:
         tuple(view[mine] for view in views.views),
         tuple(params[mine] for params in views.params),
     )
-    model(part).total.backward()
-    torch.save(gradients(model.module), f"{folder}/{rank}.pt")
+    for name in BACKBONES:
+        # Without batch statistics, so that two processes can equal one.
+        model = DistributedDataParallel(make_model(name, gather=True).eval())
+        model(part).total.backward()
+        torch.save(gradients(model.module), f"{folder}/{name}_{rank}.pt")
     dist.barrier()
     # gloo's threads abort a process that ends before them.
     del model
@@ -98,14 +99,21 @@ def worker(rank: int, name: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def in_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each process's gradients of each backbone."""
+    folder = tmp_path_factory.mktemp("two")
+    mp.spawn(worker, (str(folder),), nprocs=WORLD)
+    return folder
+
+
 @pytest.mark.parametrize("name", BACKBONES)
-def test_two_processes_equal_one(name: str, tmp_path: Path) -> None:
-    mp.spawn(worker, (name, str(tmp_path)), nprocs=WORLD)
+def test_two_processes_equal_one(name: str, in_two: Path) -> None:
     model = make_model(name).eval()
     model(make_views(WORLD * N)).total.backward()
     expected = gradients(model)
     for rank in range(WORLD):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        found = torch.load(in_two / f"{name}_{rank}.pt", weights_only=True)
         assert found.keys() == expected.keys()
         for key, gradient in found.items():
             torch.testing.assert_close(gradient, expected[key], rtol=1e-2, atol=1e-4, msg=key)

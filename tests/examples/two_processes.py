@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
     data = ImageDataModule(
         "digits", batch_size=64, transform=STARTransform(16), statistics="stl10", num_workers=0
     )
-    module = create_module("stl10", 64, backbone="resnet10t", num_experts=4, hidden_dim=64)
+    module = create_module("stl10", 64, backbone="test_resnet", num_experts=4, hidden_dim=64)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.eval()
