@@ -6,9 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
+
+try:
+    from PIL import Image
+except ImportError as error:
+    raise ImportError(
+        'star_head.evaluation reads images by Pillow: pip install "star-head[evaluation]"'
+    ) from error
 
 from star_head._checks import check_count, describe
 from star_head.adapters._images import resize_and_center_crop

@@ -4,11 +4,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-import timm
-from huggingface_hub import hf_hub_download
-from lightly.transforms.utils import IMAGENET_NORMALIZE
-from timm.models import is_model_pretrained
 from torch import nn
+
+try:
+    import timm
+    from huggingface_hub import hf_hub_download
+    from lightly.transforms.utils import IMAGENET_NORMALIZE
+    from timm.models import is_model_pretrained
+except ImportError as error:
+    raise ImportError(
+        "star_head.evaluation opens encoders by timm and lightly: pip install "
+        '"star-head[evaluation]"'
+    ) from error
 
 from star_head._checkpoint_files import read_checkpoint, require_training
 from star_head._checks import check_count
@@ -26,7 +33,6 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 6, 3), True): "resnet50",
     ((3, 4, 23, 3), True): "resnet101",
 }
-
 
 _HUB = ("hf-hub", "hf_hub")
 

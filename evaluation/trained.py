@@ -5,12 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from torch import Tensor, nn
+
+try:
+    import yaml
+
+    from star_head.adapters.lightly import STARTransform, STARViewTransform
+except ImportError as error:
+    raise ImportError(
+        "star_head.evaluation opens checkpoints by lightly and PyYAML: pip install "
+        '"star-head[evaluation]"'
+    ) from error
 
 from star_head import STARProjectionHead
 from star_head._checkpoint_files import read_checkpoint
-from star_head.adapters.lightly import STARTransform, STARViewTransform
 from star_head.checkpoint import load_official_checkpoint
 from star_head.evaluation.networks import open_checkpoint
 from star_head.evaluation.preparation import Encoder
