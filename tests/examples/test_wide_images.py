@@ -1,5 +1,6 @@
 """Folders of images of more than 8 bits, through the scripts and the data module."""
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -40,9 +41,9 @@ def test_scripts_take_a_range_and_what_folders_are(
     arguments = [str(tmp_path / "encoder"), *place, "--dataset=folder"]
     arguments += [f"--cache={tmp_path}/features", f"--output={tmp_path}/results.json"]
     if script is few_shot:
-        monkeypatch.setattr(few_shot, "WAYS", 2)
         arguments += ["--episodes=2"]
-        monkeypatch.setattr(few_shot, "QUERIES", 3)
+        of_two = functools.partial(few_shot.few_shot, ways=2, queries=3)  # the scans' classes
+        monkeypatch.setattr(few_shot, "few_shot", of_two)
     steps = [("could mean two things", "--folders=classes"), ("pixel_range", "--pixel-range=0,1")]
     for message, remedy in steps:
         monkeypatch.setattr(sys, "argv", ["script", *arguments])
