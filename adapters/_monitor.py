@@ -1,10 +1,10 @@
 """What the head does while it trains, and how far the features serve."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from star_head._gather import gather
+from star_head._nearest import nearest
 from star_head.head import STAREmbeddings
 from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
 
@@ -96,10 +96,8 @@ def _nearest_neighbour_accuracy(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
 ) -> Tensor:
     """Share of queries (m, D) whose nearest of the bank (n, D), by cosine, has their label."""
-    bank = F.normalize(bank)
-    parts = torch.split(F.normalize(queries), 1024)
-    nearest = [(part @ bank.T).argmax(dim=1) for part in parts]
-    return (bank_labels[torch.cat(nearest)] == labels).float().mean()
+    found = nearest(bank, queries, 1, bank.device).indices[:, 0]
+    return (bank_labels[found] == labels).float().mean()
 
 
 def _mean_correlation(z1: Tensor, z2: Tensor) -> float | None:
