@@ -112,7 +112,8 @@ def linear_probe(
 def accuracies(predicted: Tensor, labels: np.ndarray, num_classes: int, metric: Metric) -> Tensor:
     """Shares of right predictions, (K,), float64.
 
-    Equal to scikit-learn's ``accuracy_score`` and ``balanced_accuracy_score``, without needing it.
+    Equal to scikit-learn's ``accuracy_score`` and ``balanced_accuracy_score``, for all K at once;
+    the solvers need torch and NumPy only.
 
     Args:
         predicted: Classes, (K, n).

@@ -12,6 +12,7 @@ from star_head import estimate_statistics
 from star_head._seeds import seeded
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
+from star_head.adapters._settings import check_same_settings
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.augmentation import STATISTICS, Statistics
@@ -116,9 +117,9 @@ class ImageDataModule(SeededDataModule):
         """Side of the views in pixels."""
         return self.transform.input_size
 
-    @property
+    @functools.cached_property
     def statistics(self) -> Statistics:
-        """Mean and standard deviation of each augmentation parameter."""
+        """Mean and standard deviation of each augmentation parameter; looks once at the files."""
         if self._statistics is not None:
             return STATISTICS[self._statistics]
         side = _SIDES.get(self.dataset)
@@ -190,8 +191,8 @@ class ImageDataModule(SeededDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the seed of a run on the same data; refuse another's."""
         own = {name: value for name, value in self.state_dict().items() if name != "seed"}
-        # Runs of version 0.1 had none.
-        self._refuse_other(own, {"pixel_range": None, **state_dict})
+        # As what is absent is None, so is the range of version 0.1, whose runs had none.
+        check_same_settings({**dict.fromkeys(own), **state_dict}, own)
         self.seed = state_dict["seed"]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -23,17 +23,7 @@ from star_head.examples.data.image_folder import fingerprint
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How to set an image upright that EXIF says was taken otherwise.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# Those of them that swap height and width.
+# The orientations of EXIF that swap height and width.
 _SIDEWAYS = (5, 6, 7, 8)
 
 
@@ -112,9 +102,13 @@ def read_image(path: Path, conversion: Conversion = PLAIN) -> Image.Image:
     with _naming(path), Image.open(path) as image:
         check_loading(image, conversion.pixel_range)
         image.load()
+        orientation = _orientation(image)
         rgb = to_rgb(image, *conversion)
-        turn = _TURNS.get(_orientation(image))
-        return rgb if turn is None else rgb.transpose(turn)
+        # Of the metadata the orientation alone: the rest may be broken beside good pixels.
+        rgb.info.clear()
+        rgb.getexif()[ExifTags.Base.Orientation] = orientation
+        ImageOps.exif_transpose(rgb, in_place=True)
+        return rgb
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -201,6 +195,8 @@ def in_processes(
 
     A progress bar appears where it takes long.
     """
+    # Not concurrent.futures' pool: its processes outlive a program that is killed, and wait for
+    # ever, where a loader's look whether it is still there. It also sends each of them the items.
     loader = DataLoader(
         _Mapped(function, items),
         batch_size=16,

@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Sized
 from typing import Any, cast
 
 import torch
@@ -43,14 +43,6 @@ class SeededDataModule(LightningDataModule):
             raise ValueError(
                 f"batch_size: expected at most the {count} {what}, got {self.batch_size}"
             )
-
-    def _refuse_other(self, own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-        """Raise a ValueError unless a checkpoint's run had all of its own settings the same."""
-        for name, value in own.items():
-            if name not in saved or saved[name] != value:
-                raise ValueError(
-                    f"checkpoint: its run had {name} {saved.get(name)!r}, and this has {value!r}"
-                )
 
     def _train_loader(self, dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
         """Shuffled batches of this process; items are asked for by (index, seed)."""

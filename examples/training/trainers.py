@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from star_head._seeds import mix_seeds
+from star_head.adapters._settings import check_same_settings
 from star_head.examples.data.seeded_data import SeededDataModule, fixed_order
 from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm
@@ -98,7 +99,8 @@ class SeededData(SeededDataModule):
         assert self.trainer is not None
         if not self.trainer.training:
             return
-        self._refuse_other(self.state_dict(), state_dict)
+        own = self.state_dict()
+        check_same_settings({**dict.fromkeys(own), **state_dict}, own)
 
 
 class StepSeeds(Callback):

@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import re
+import shutil
 from pathlib import Path
 from urllib.error import URLError
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from star_head.examples.data import published
+from star_head.examples.data.data_module import ImageDataModule
 from star_head.examples.data.image_data import Images, load_images
 
 
@@ -32,6 +34,14 @@ def test_digits() -> None:
     assert pretrain.image_sizes() == [(8, 8)]
     assert train[0][1] == 1
     assert test[0][1] == 0
+
+
+def test_statistics_of_a_folder_are_estimated_once(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{'ab'[i % 2]}/{i}.png" for i in range(10)))
+    data = ImageDataModule("folder", tmp_path)
+    first = data.statistics
+    shutil.rmtree(tmp_path / "a")
+    assert data.statistics is first
 
 
 @pytest.mark.parametrize("name", ["digits", "folder"])
