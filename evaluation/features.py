@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from star_head._checks import check_count, check_pooled, describe
 from star_head._devices import to_device
@@ -84,7 +84,7 @@ def extract_features(
     if known is None:
         known = _read_through(images, batch_size, num_workers)
     labels, fingerprint = known
-    path = cache / f"{_digest(encoder, fingerprint, half)}.npy"
+    path = cache / f"{_digest(encoder, module, images, fingerprint, half)}.npy"
     if not path.exists():
         _write(path, module, images, batch_size, num_workers, dtype)
     return Features(np.load(path, mmap_mode="r", allow_pickle=False), labels)
@@ -114,14 +114,11 @@ def _compute(
     """Features (b, D) and labels (b,) of one batch after another."""
     done = 0
     with evaluating(module) as device, counting(len(images), "Features") as progress:
-        weights = next((p for p in module.parameters() if p.is_floating_point()), None)
         loader = load(
             images, batch_size, num_workers, collate=stack, pin_memory=device.type == "cuda"
         )
         for batch, labels in loader:
-            pixels = batch if weights is None else batch.to(weights.dtype)
-            features = check_pooled("encoder", module(to_device(pixels, device)))
-            rows = features.float().cpu().numpy()
+            rows = _rows(module, batch, device)
             if len(rows) != len(labels):
                 raise ValueError(
                     f"encoder: expected a row for each of {len(labels)} images, got {len(rows)}"
@@ -140,6 +137,14 @@ def _compute(
             progress(len(rows))
 
 
+def _rows(module: nn.Module, batch: Tensor, device: torch.device) -> np.ndarray:
+    """The features of one batch, (b, D), on the CPU, in the order that is written."""
+    weights = next((p for p in module.parameters() if p.is_floating_point()), None)
+    pixels = batch if weights is None else batch.to(weights.dtype)
+    features = check_pooled("encoder", module(to_device(pixels, device)))
+    return np.ascontiguousarray(features.float().cpu().numpy())
+
+
 def _write(
     path: Path,
     module: nn.Module,
@@ -151,7 +156,6 @@ def _write(
     # Not memory-mapped: there, a disk that fills up kills the process without a word.
     with replacing(path, several=True) as scratch, open(scratch, "wb") as file:
         for i, (features, _) in enumerate(_compute(module, images, batch_size, num_workers, dtype)):
-            features = np.ascontiguousarray(features)  # the order that is written
             if i == 0:
                 header = np.lib.format.header_data_from_array_1_0(features)
                 shape = (len(images), features.shape[1])
@@ -194,29 +198,26 @@ def _read_through(
     return np.concatenate(labels), digest.hexdigest()
 
 
-def _probe(encoder: Encoder) -> bytes:
-    """Features of two fixed images, in which shows what neither weights nor layers' names say.
-
-    A method that pools otherwise, a hook, a stride set by hand.
-    """
-    size, generator = encoder.input_size, torch.Generator().manual_seed(0)
-    images = torch.rand(2, 3, size, size, generator=generator)
-    with evaluating(encoder.backbone) as device:
-        features = encoder.backbone(images.to(device))
-    return np.ascontiguousarray(features.flatten(1).float().cpu().numpy()).tobytes()
-
-
-def _digest(encoder: nn.Module | Encoder, fingerprint: str, half: bool) -> str:
+def _digest(
+    encoder: nn.Module | Encoder, module: nn.Module, images: Prepared, fingerprint: str, half: bool
+) -> str:
     """A name for these features of these images."""
     digest = hashlib.sha256()
-    module, preparation = encoder, ()
+    settings: list[Any] = [_FORMAT, str(module), half]
     if isinstance(encoder, Encoder):
-        module, preparation = encoder.backbone, (encoder.input_size, encoder.normalize)
-        digest.update(_probe(encoder))
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
-    settings = [_FORMAT, str(module), *preparation, half]
+        settings += [encoder.input_size, encoder.normalize]
+        shape = (2, 3, encoder.input_size, encoder.input_size)
+        probe = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    else:
+        probe = torch.stack([images[0][0], images[len(images) - 1][0]])
     digest.update(json.dumps(settings).encode())
+    # In the features shows what neither weights nor layers' names say: a method that pools
+    # otherwise, a hook, a stride set by hand.
+    with evaluating(module) as device:
+        digest.update(_rows(module, probe, device).tobytes())
+    for name, tensor in sorted(module.state_dict().items()):
+        if isinstance(tensor, Tensor):  # not a module's extra state
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
     digest.update(fingerprint.encode())
     return digest.hexdigest()
