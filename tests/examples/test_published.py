@@ -82,7 +82,11 @@ def test_fashion_mnist(place: Callable[[str, str, bytes], Path], tmp_path: Path,
         assert f"get the four .gz files at {FashionMNIST.mirrors[0]} anew" in str(raised.value)
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", gzip.compress(b"0" * 99)[:-9], b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>404</html>", gzip.compress(b"0" * 99)[:-9], b""],
+    ids=["page", "cut", "empty"],
+)
 def test_a_packed_file_that_is_none(tmp_path: Path, content: bytes) -> None:
     for part in COUNTS:
         for kind in ("images", "labels"):
