@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from star_head._checks import check_matrix
+from star_head._checks import check_matrix, describe, meant
 
 # Cosine similarities in float64 nearer than this are equal but for rounding.
 _TIE = 1e-12
@@ -137,6 +137,11 @@ def _standardise(params: Tensor, std: Tensor | Sequence[float]) -> Tensor:
 
 
 def _check_views(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"{name}: expected a tensor of shape (M, K, width), "
+            f"got {describe(tensor)}{meant(tensor)}"
+        )
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
     if tensor.ndim != 3 or 0 in tensor.shape:
@@ -223,6 +228,8 @@ def _rows_held_out(n: int, held_out: Tensor | None) -> Tensor:
     if held_out is None:
         held_out = torch.zeros(n, dtype=torch.bool)
         held_out[torch.randperm(n, generator=torch.Generator().manual_seed(0))[: n // 5]] = True
+    if not isinstance(held_out, Tensor):
+        raise TypeError(f"held_out: expected a tensor of booleans, got {describe(held_out)}")
     if held_out.dtype != torch.bool:
         raise TypeError(f"held_out: expected booleans, got {held_out.dtype}")
     if held_out.shape != (n,):

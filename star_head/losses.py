@@ -321,9 +321,12 @@ class STARLoss(nn.Module):
         equivariant = [z.equivariant for z in (z1, z2) if z.equivariant is not None]
         predicted = [p for p in (predicted1, predicted2) if p is not None]
         if len(predicted) != len(equivariant):
+            remedy = (
+                "; head.predict(original.equivariant, params) makes each" if equivariant else ""
+            )
             raise ValueError(
                 f"predicted: expected one for each equivariant embedding, {len(equivariant)}, "
-                f"got {len(predicted)}"
+                f"got {len(predicted)}{remedy}"
             )
         if not equivariant:
             return STARLossTerms(invariant, invariant, None)

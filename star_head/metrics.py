@@ -114,7 +114,7 @@ def usage_by_group(weights: Tensor, groups: Tensor) -> Tensor:
         (G, T, E), G being the largest group and 1; nan for a group without samples.
 
     Raises:
-        TypeError: If ``groups`` are not integers.
+        TypeError: If ``groups`` are not a tensor of integers.
         ValueError: If a shape does not fit, a group is negative, or a row of weights is no
             mixture.
 
@@ -124,6 +124,11 @@ def usage_by_group(weights: Tensor, groups: Tensor) -> Tensor:
         [[[0.75, 0.25]], [[0.25, 0.75]]]
     """
     weights = _shares(weights)
+    if not isinstance(groups, Tensor):
+        raise TypeError(
+            f"groups: expected a tensor of integers, one for each sample, got {describe(groups)}; "
+            f"torch.as_tensor(groups) makes one of a list or an array"
+        )
     if groups.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
         raise TypeError(f"groups: expected integers, got {groups.dtype}")
     if groups.shape != weights.shape[:1]:

@@ -94,6 +94,18 @@ def test_chance_equals_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert metrics.retrieval(alike, alike, params, STD) == pytest.approx(found)
 
 
+def test_what_is_no_tensor_is_named() -> None:
+    z, params = torch.randn(6, 9, 5), torch.randn(6, 9, 3)
+    for wrong in (z.numpy(), z.tolist(), None):
+        with pytest.raises(TypeError, match=r"embeddings: expected a tensor of shape \(M, K, w"):
+            metrics.retrieval(z, wrong, params, torch.ones(3))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"params: expected a tensor of shape \(M, K, width\)"):
+            metrics.retrieval_chance(wrong, torch.ones(3))  # type: ignore[arg-type]
+    rows = torch.randn(20, 4)
+    with pytest.raises(TypeError, match="held_out: expected a tensor of booleans, got a list"):
+        metrics.parameter_r2(rows, rows, rows, [True] * 20)  # type: ignore[arg-type]
+
+
 def test_bad_retrieval() -> None:
     z, params = drawn()
     with pytest.raises(ValueError, match=r"predicted, embeddings: .*\(6, 9\).*\(5, 9, 5\)"):

@@ -142,6 +142,11 @@ def test_bad_usage() -> None:
         metrics.usage_by_group(weights, torch.tensor([0, 1, -1]))
     with pytest.raises(TypeError, match=r"groups: expected integers, got torch.float32"):
         metrics.usage_by_group(weights, torch.rand(3))
+    for groups in ([0, 1, 1], np.array([0, 1, 1]), None):
+        with pytest.raises(
+            TypeError, match="groups: expected a tensor of integers.* got .*as_tensor"
+        ):
+            metrics.usage_by_group(weights, groups)
     with pytest.raises(ValueError, match="params: expected as many rows as weights, 3, got 2"):
         metrics.usage_correlation(weights, torch.rand(2, 11))
     with pytest.raises(ValueError, match=r"usage: expected two tasks.*\(3, 4\)"):

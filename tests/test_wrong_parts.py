@@ -73,6 +73,8 @@ MISTAKES: dict[str, Callable[[Any], Any]] = {
     "/": lambda x: x / 4,
     "numpy *": lambda x: np.float64(2) * x,
     "array +": lambda x: np.ones(2) + x,
+    "array": np.asarray,
+    "mean": lambda x: np.mean([x, x]),
     "@": lambda x: x @ torch.ones(4, 4),
     "-": lambda x: -x,
     "float": float,
