@@ -1,6 +1,7 @@
 """Binary logistic regression of each class against the rest, for many small tasks at once."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,78 +60,94 @@ def decide(
     return queries @ w.mT + bias.unsqueeze(1)
 
 
+class _Open(NamedTuple):
+    """Problems that are not solved yet, m of them, each a class of a task against the rest.
+
+    Attributes:
+        number: Which of all problems each is, (m,).
+        task: Whose kernel it has, (m,).
+        y: 1 for its class and -1 for the rest, (m, n).
+        a: The unknowns, (m, n).
+        f: K a, the decision values of the samples themselves, (m, n).
+        value: a'K a / 2 + C sum_i log(1 + exp(-y_i f_i)), what is minimised, (m,).
+    """
+
+    number: Tensor
+    task: Tensor
+    y: Tensor
+    a: Tensor
+    f: Tensor
+    value: Tensor
+
+
 def _solve(kernel: Tensor, targets: Tensor, strength: float, tol: float) -> Tensor:
-    """A for each task and class, (B, classes, n), from kernels (B, n, n)."""
+    """The a of each task and class, (B, classes, n), from kernels K (B, n, n).
+
+    Solved are those that have a_i = C y_i p_i, p_i = 1 / (1 + exp(y_i f_i)), within ``tol``: there
+    the gradient, K (a - C y p), is zero. They leave, so that none waits for the slowest.
+    """
     b, c, n = targets.shape
-    # Problems that are solved leave, so that none waits for the slowest with all.
-    y, task = targets.reshape(b * c, n), torch.arange(b).repeat_interleave(c)
-    solution = torch.zeros_like(y)
-    open_problems = torch.arange(b * c)
-    a = _first_step(kernel, targets, strength).flatten(0, 1)
-    f = (a.view(b, c, n) @ kernel).flatten(0, 1)
-    value = _objective(a, f, y, strength)
-    # A step from zero that is too long is not made.
-    worse = value > strength * n * math.log(2)
-    a[worse], f[worse] = 0, 0
-    value[worse] = strength * n * math.log(2)
+    solution = torch.zeros(b * c, n, dtype=targets.dtype)
+    left = _from_first_step(kernel, targets, strength)
     for _ in range(100):
-        p = torch.sigmoid(-y * f)
-        wrong = (a - strength * y * p).abs().amax(dim=1)
+        p = torch.sigmoid(-left.y * left.f)
+        wrong = (left.a - strength * left.y * p).abs().amax(dim=1)
         solved = wrong <= tol * strength
-        solution[open_problems[solved]] = a[solved]
-        left = ~solved
-        if not left.any():
+        solution[left.number[solved]] = left.a[solved]
+        if solved.all():
             return solution.view(b, c, n)
         if solved.any():
-            open_problems, y, a, f, p, value, task = (
-                t[left] for t in (open_problems, y, a, f, p, value, task)
-            )
-        a, f, value = _step(kernel, task, y, a, f, p, value, strength)
-    raise RuntimeError(f"{len(a)} of {b * c} problems not solved to {tol}")
+            left, p = _Open(*(part[~solved] for part in left)), p[~solved]
+        left = _step(kernel, left, p, strength)
+    raise RuntimeError(f"{len(left.a)} of {b * c} problems not solved to {tol}")
 
 
-def _first_step(kernel: Tensor, targets: Tensor, strength: float) -> Tensor:
-    """Newton's step from zero, where a task's classes share one system: (B, classes, n)."""
+def _from_first_step(kernel: Tensor, targets: Tensor, strength: float) -> _Open:
+    """All problems after Newton's step from a = 0, where p = 1/2.
+
+    There a task's classes share one system, (I + C/4 K) a = C/2 y.
+    """
+    b, c, n = targets.shape
     system = strength / 4 * kernel
     system.diagonal(dim1=1, dim2=2).add_(1)
     right = strength / 2 * targets.mT
-    return torch.cholesky_solve(right, torch.linalg.cholesky(system)).mT
+    first = torch.cholesky_solve(right, torch.linalg.cholesky(system)).mT
+    a, f, y = first.flatten(0, 1), (first @ kernel).flatten(0, 1), targets.flatten(0, 1)
+    value = _objective(a, f, y, strength)
+    # A step from zero that is too long is not made.
+    at_zero = strength * n * math.log(2)
+    worse = value > at_zero
+    a[worse], f[worse], value[worse] = 0, 0, at_zero
+    task = torch.arange(b).repeat_interleave(c)
+    return _Open(torch.arange(b * c), task, y, a, f, value)
 
 
-def _step(
-    kernel: Tensor,
-    task: Tensor,
-    y: Tensor,
-    a: Tensor,
-    f: Tensor,
-    p: Tensor,
-    value: Tensor,
-    strength: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One Newton step for a: (a, f = kernel a, objective).
+def _step(kernel: Tensor, left: _Open, p: Tensor, strength: float) -> _Open:
+    """Newton's step: a moves towards the solution a' of (I + R K) a' = R f + C y p.
 
-    With the root r of the loss's second derivatives, (I + r K r) is solved, whose eigenvalues are
-    at least 1 whatever the kernel's rank.
+    R is diagonal, r_i^2 = C p_i (1 - p_i): the loss's second derivatives. What is factored is
+    I + r K r, whose eigenvalues are at least 1 whatever the kernel's rank, and with
+    t = R f + C y p,  a' = t - r (I + r K r)^-1 r K t.
     """
-    k = kernel[task]
+    k = kernel[left.task]
     r = (strength * p * (1 - p)).sqrt()
-    b = r.square() * f + strength * y * p
+    t = r.square() * left.f + strength * left.y * p
     system = k * r.unsqueeze(1) * r.unsqueeze(2)
     system.diagonal(dim1=1, dim2=2).add_(1)
     factor = torch.linalg.cholesky(system)
-    right = (r * (k @ b.unsqueeze(2)).squeeze(2)).unsqueeze(2)
-    step = b - r * torch.cholesky_solve(right, factor).squeeze(2) - a
+    right = (r * (k @ t.unsqueeze(2)).squeeze(2)).unsqueeze(2)
+    step = t - r * torch.cholesky_solve(right, factor).squeeze(2) - left.a
     change = (k @ step.unsqueeze(2)).squeeze(2)
-    size = torch.ones_like(value)
+    size = torch.ones_like(left.value)
     for _ in range(_HALVINGS):
-        new_a, new_f = a + size.unsqueeze(1) * step, f + size.unsqueeze(1) * change
-        new_value = _objective(new_a, new_f, y, strength)
+        a, f = left.a + size.unsqueeze(1) * step, left.f + size.unsqueeze(1) * change
+        value = _objective(a, f, left.y, strength)
         # Within rounding of the minimum, values do not tell which is less.
-        worse = new_value > value + 1e-12 * value.abs()
+        worse = value > left.value + 1e-12 * left.value.abs()
         if not worse.any():
             break
         size = torch.where(worse, size / 2, size)
-    return new_a, new_f, new_value
+    return left._replace(a=a, f=f, value=value)
 
 
 def _objective(a: Tensor, f: Tensor, y: Tensor, strength: float) -> Tensor:
