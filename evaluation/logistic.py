@@ -5,29 +5,19 @@ to, by Newton steps preconditioned in the basis in which the features' second mo
 """
 
 import math
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from star_head.evaluation._cross_entropy import Problem, chunks
+from star_head.evaluation._newton import Solution, minimise
 from star_head.evaluation._progress import steps
 
 # The paper's: 45, log-spaced.
 STRENGTHS: list[float] = torch.logspace(-6, 5, 45, dtype=torch.float64).tolist()
-
-# Features are kept as a rotated float32 copy up to this size, and converted chunk by chunk above.
-_COPY_BYTES = 4 * 2**30
-# Numbers in a chunk of features or logits, a few of which are held at a time.
-_CHUNK_SIZE = 2**22
-
-_MAX_ITERATIONS = 5000
-_MAX_PRODUCTS = 500
-_MAX_TRIALS = 30
-_HISTORY = 20
 
 
 class Solutions(NamedTuple):
@@ -96,16 +86,16 @@ def fit_path(
             squared in float32, or the same for all samples.
     """
     _check(features, labels, strengths, num_classes, initial, tolerance)
-    problem = _Problem(features, labels, num_classes, torch.device(device))
+    problem = Problem(features, labels, num_classes, torch.device(device))
     order = sorted(range(len(strengths)), key=lambda k: -strengths[k])
-    found: dict[int, _Solution] = {}
+    found: dict[int, Solution] = {}
     before: list[tuple[float, Tensor]] = []  # log strength and weights of the last two
     pairs: list[tuple[Tensor, Tensor]] = []
     weights = problem.rotate(initial)
     for k in steps(order, "Strengths"):
         log_strength = math.log(strengths[k])
         start = _extrapolate(before, log_strength) if before else weights
-        found[k], pairs = _minimise(problem, strengths[k], start, tolerance, pairs)
+        found[k], pairs = minimise(problem, strengths[k], start, tolerance, pairs)
         before = [*before[-1:], (log_strength, found[k].weights)]
     solutions = [found[k] for k in range(len(strengths))]
     return Solutions(
@@ -137,280 +127,9 @@ def predict(weights: Tensor, features: np.ndarray) -> Tensor:
     flat = weights.flatten(0, -2)
     found = [
         (chunk @ flat.T).view(len(chunk), -1, classes).argmax(2)
-        for chunk in _chunks(features, len(flat), weights.dtype, weights.device)
+        for chunk in chunks(features, len(flat), weights.dtype, weights.device)
     ]
     return torch.cat(found).T.reshape(*batch, len(features))
-
-
-class _Solution(NamedTuple):
-    """As in :class:`Solutions`, of one strength; the weights are in the eigenbasis."""
-
-    weights: Tensor
-    converged: bool
-    iterations: int
-    bound: float
-    estimate: float
-
-
-class _Point(NamedTuple):
-    """The summed cross-entropy at some weights.
-
-    Attributes:
-        loss: Its value.
-        gradient: (C, D + 1).
-        probabilities: (n, C).
-    """
-
-    loss: float
-    gradient: Tensor
-    probabilities: Tensor
-
-
-class _Step(NamedTuple):
-    """Of Newton's method.
-
-    Attributes:
-        change: What is added to the weights, (C, D + 1).
-        decrease: By how much the quadratic model falls.
-        pairs: Directions and the cross-entropy's Hessian times these, the latest ones.
-        iterations: Of conjugate gradients.
-        solved: Whether the model's minimum is near.
-    """
-
-    change: Tensor
-    decrease: float
-    pairs: list[tuple[Tensor, Tensor]]
-    iterations: int
-    solved: bool
-
-
-class _Problem:
-    """The data, and the cross-entropy as a function of weights in the features' eigenbasis.
-
-    Args:
-        features: (n, D).
-        labels: (n,).
-        num_classes: C.
-        device: Where all is computed.
-    """
-
-    def __init__(
-        self, features: np.ndarray, labels: np.ndarray, num_classes: int, device: torch.device
-    ) -> None:
-        self.features = features
-        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
-        self.device = device
-        self.num_classes = num_classes
-        self.loss_of_zeros = len(features) * math.log(num_classes)
-        double = features.dtype == np.float64
-        self.dtype = torch.float64 if double else torch.float32
-        columns = features.shape[1] + 1
-        moments = torch.zeros(columns, columns, dtype=torch.float64, device=device)
-        low = torch.full((columns,), torch.inf, dtype=self.dtype, device=device)
-        high = -low
-        for chunk in _chunks(features, columns, self.dtype, device):
-            moments += chunk.T @ chunk
-            low, high = torch.minimum(low, chunk.amin(0)), torch.maximum(high, chunk.amax(0))
-        if not moments.isfinite().all():
-            raise ValueError(
-                f"features: expected finite numbers, with squares that are so in {self.dtype}, got "
-                f"{low.min()} to {high.max()}"
-            )
-        if (low == high).all():
-            raise ValueError(f"features: all {len(features)} samples have the same")
-        eigenvalues, basis = torch.linalg.eigh(moments)
-        self.eigenvalues = eigenvalues.clamp_min(0).to(self.dtype)
-        self.basis = basis.to(self.dtype)
-        self.rotated: Tensor | None = None
-        if len(features) * columns * self.basis.element_size() <= _COPY_BYTES:
-            self.rotated = torch.empty(len(features), columns, dtype=self.dtype, device=device)
-            done = 0
-            for chunk in _chunks(features, columns, self.dtype, device):
-                torch.mm(chunk, self.basis, out=self.rotated[done : done + len(chunk)])
-                done += len(chunk)
-
-    def rotate(self, weights: Tensor | None) -> Tensor:
-        """Weights (C, D + 1) into the eigenbasis; zeros of None."""
-        if weights is None:
-            return self.basis.new_zeros(self.num_classes, len(self.basis))
-        return weights.to(self.basis) @ self.basis
-
-    def rotate_back(self, weights: Tensor) -> Tensor:
-        """Weights (C, D + 1) out of the eigenbasis."""
-        return weights @ self.basis.T
-
-    def cross_entropy(self, weights: Tensor) -> _Point:
-        """The summed cross-entropy and its derivatives at weights (C, D + 1)."""
-        loss = 0.0
-        if self.rotated is None:
-            weights = self.rotate_back(weights)
-        gradient = torch.zeros_like(weights)
-        probabilities = weights.new_empty(len(self.labels), self.num_classes)
-        done = 0
-        for chunk in self._chunks():
-            labels = self.labels[done : done + len(chunk)]
-            losses, residuals = _losses(chunk @ weights.T, labels)
-            loss += losses.sum(dtype=torch.float64).item()
-            gradient.addmm_(residuals.T, chunk)
-            of_chunk = probabilities[done : done + len(chunk)]
-            of_chunk.copy_(residuals)
-            of_chunk[torch.arange(len(chunk), device=self.device), labels] += 1
-            done += len(chunk)
-        if self.rotated is None:
-            gradient = self.rotate(gradient)
-        return _Point(loss, gradient, probabilities)
-
-    def curve(self, point: _Point, direction: Tensor) -> Tensor:
-        """The Hessian of the summed cross-entropy at a point, times a direction (C, D + 1)."""
-        if self.rotated is None:
-            direction = self.rotate_back(direction)
-        product = torch.zeros_like(direction)
-        done = 0
-        for chunk in self._chunks():
-            end = done + len(chunk)
-            logits = chunk @ direction.T
-            # Where the label's probability is near 1, nothing cancels if its logit is 0.
-            logits -= logits.gather(1, self.labels[done:end].unsqueeze(1))
-            probabilities = point.probabilities[done:end]
-            logits *= probabilities
-            logits -= probabilities * logits.sum(1, keepdim=True)
-            product.addmm_(logits.T, chunk)
-            done = end
-        return product if self.rotated is not None else self.rotate(product)
-
-    def _chunks(self) -> Iterator[Tensor]:
-        if self.rotated is None:
-            yield from _chunks(self.features, self.num_classes, self.dtype, self.device)
-        else:
-            yield from torch.split(self.rotated, _rows(max(self.num_classes, len(self.basis))))
-
-
-def _losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropies (n, 1), and probabilities less one-hot labels, (n, C).
-
-    Accurate also where the probability of the right class is within rounding of 1, as it is for
-    nearly all samples under weak penalties: nothing is subtracted from 1.
-    """
-    index = labels.unsqueeze(1)
-    highest = logits.amax(1, keepdim=True)
-    margin = logits.gather(1, index) - highest
-    odds = (logits - highest).exp_()
-    right = odds.gather(1, index)
-    wrong = odds.scatter_(1, index, 0).sum(1, keepdim=True)
-    losses = torch.where(margin < 0, (wrong + right).log() - margin, wrong.log1p())
-    return losses, odds.scatter_(1, index, -wrong).div_(wrong + right)
-
-
-def _minimise(
-    problem: _Problem,
-    strength: float,
-    weights: Tensor,
-    tolerance: float,
-    pairs: list[tuple[Tensor, Tensor]],
-) -> tuple[_Solution, list[tuple[Tensor, Tensor]]]:
-    """Newton's method, each step by preconditioned conjugate gradients.
-
-    ``pairs`` are steps and the cross-entropy's Hessian times these, of the last solve: as
-    neighbouring problems curve alike, they precondition the next (Morales and Nocedal 2000).
-    """
-    point = problem.cross_entropy(weights)
-    iterations = 0
-    estimate = math.inf
-    while True:
-        full = point.gradient + 2 * strength * weights
-        penalty = strength * _dot(weights, weights)
-        objective = point.loss + penalty
-        # At the minimum this is the penalty at least; the difference alone may be all rounding.
-        gained = max(penalty, problem.loss_of_zeros - objective)
-        scale = min(objective, gained)
-        # The objective's curvature is 2 s at least, which bounds its excess over the minimum.
-        bound = _share(_dot(full, full) / (4 * strength), scale)
-        if bound <= tolerance or estimate <= tolerance:
-            return _Solution(weights, True, iterations, bound, min(bound, estimate)), pairs
-        if iterations >= _MAX_ITERATIONS:
-            return _Solution(weights, False, iterations, bound, min(bound, estimate)), pairs
-        step = _newton_step(problem, point, full, strength, tolerance * scale, pairs)
-        pairs = [*pairs, *step.pairs][-_HISTORY:]
-        iterations += step.iterations
-        # About what this point exceeds the minimum by, and the next less.
-        estimate = _share(step.decrease, scale) if step.solved else math.inf
-        moved = _search(problem, weights, full, step.change, strength)
-        if moved is None:
-            return _Solution(weights, estimate <= tolerance, iterations, bound, estimate), pairs
-        weights, point = moved
-
-
-def _newton_step(
-    problem: _Problem,
-    point: _Point,
-    gradient: Tensor,
-    strength: float,
-    enough: float,
-    pairs: list[tuple[Tensor, Tensor]],
-) -> _Step:
-    """Conjugate gradients until the model's minimum is near."""
-    p = point.probabilities
-    # The Hessian's blocks for each class would be this if p (1 - p) did not vary with the features.
-    variance = (p.sum(0) - p.square().sum(0)).clamp_min(0).unsqueeze(1) / len(p)
-    inverse = 1 / (variance * problem.eigenvalues + 2 * strength)
-    regularised = [(step, change + 2 * strength * step) for step, change in pairs]
-    history = [(step, change, 1 / _dot(step, change)) for step, change in regularised]
-    step, residual = torch.zeros_like(gradient), -gradient
-    direction = conditioned = _precondition(residual, inverse, history)
-    square = first = _dot(residual, conditioned)
-    decrease = 0.0
-    new: deque[tuple[Tensor, Tensor]] = deque(maxlen=_HISTORY)
-    for iteration in range(1, _MAX_PRODUCTS + 1):
-        change = problem.curve(point, direction)
-        regularised_change = change + 2 * strength * direction
-        curvature = _dot(direction, regularised_change)
-        if not curvature > 0:  # all is lost to rounding
-            break
-        new.append((direction, change))
-        size = square / curvature
-        step = step + size * direction
-        residual = residual - size * regularised_change
-        decrease += size * square / 2
-        conditioned = _precondition(residual, inverse, history)
-        before, square = square, _dot(residual, conditioned)
-        if square <= 0.1 * first or square / 2 <= enough / 30:
-            return _Step(step, decrease, list(new), iteration, True)
-        direction = conditioned + square / before * direction
-    return _Step(step, decrease, list(new), iteration, False)
-
-
-def _precondition(
-    vector: Tensor, inverse: Tensor, history: list[tuple[Tensor, Tensor, float]]
-) -> Tensor:
-    """L-BFGS's two loops over (step, change of gradient, 1 / their product), the latest last."""
-    shares = []
-    for step, change, scale in reversed(history):
-        share = _dot(step, vector) * scale
-        vector = vector - share * change
-        shares.append(share)
-    vector = vector * inverse
-    for (step, change, scale), share in zip(history, reversed(shares), strict=True):
-        vector = vector + (share - _dot(change, vector) * scale) * step
-    return vector
-
-
-def _search(
-    problem: _Problem, weights: Tensor, gradient: Tensor, step: Tensor, strength: float
-) -> tuple[Tensor, _Point] | None:
-    """A length at which the slope has shrunk, which rounding of the objective cannot mislead."""
-    slope = _dot(gradient, step)
-    size, low, high = 1.0, 0.0, math.inf
-    for _ in range(_MAX_TRIALS):
-        trial = weights + size * step
-        point = problem.cross_entropy(trial)
-        slope_trial = _dot(point.gradient + 2 * strength * trial, step)
-        if abs(slope_trial) <= 0.8 * abs(slope):
-            return trial, point
-        # The objective is convex: its minimum lies behind where it falls, before it rises.
-        del point  # its probabilities are large
-        low, high = (size, high) if slope_trial < 0 else (low, size)
-        size = 4 * size if math.isinf(high) else (low + high) / 2
-    return None
 
 
 def _extrapolate(before: list[tuple[float, Tensor]], log_strength: float) -> Tensor:
@@ -419,28 +138,6 @@ def _extrapolate(before: list[tuple[float, Tensor]], log_strength: float) -> Ten
     if last == first:
         return weights
     return weights + (log_strength - last) / (last - first) * (weights - earlier)
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else math.inf if part else 0.0
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return torch.dot(a.flatten(), b.flatten()).item()
-
-
-def _rows(columns: int) -> int:
-    return max(1, _CHUNK_SIZE // columns)
-
-
-def _chunks(
-    features: np.ndarray, columns: int, dtype: torch.dtype, device: torch.device
-) -> Iterator[Tensor]:
-    """Some samples at a time with a one appended, (m, D + 1)."""
-    rows = _rows(max(columns, features.shape[1] + 1))
-    for start in range(0, len(features), rows):
-        part = features[start : start + rows]
-        yield F.pad(torch.from_numpy(np.array(part)).to(device).to(dtype), (0, 1), value=1)
 
 
 def _check(

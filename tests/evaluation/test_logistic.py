@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F
 
-from star_head.evaluation import logistic
+from star_head.evaluation import _cross_entropy, _newton
 from star_head.evaluation.logistic import STRENGTHS, fit_path, predict
 
 SHAPES = [(40, 3, 2), (60, 5, 3), (90, 20, 4), (30, 50, 3), (200, 8, 7), (25, 1, 2)]
@@ -136,8 +136,8 @@ def test_in_chunks_equals_whole(
     predicted = predict(whole.weights, mapped)
     assert predicted.shape == (3, 300)
     if not copied:
-        monkeypatch.setattr(logistic, "_COPY_BYTES", 0)
-    monkeypatch.setattr(logistic, "_CHUNK_SIZE", 1000)
+        monkeypatch.setattr(_cross_entropy, "_COPY_BYTES", 0)
+    monkeypatch.setattr(_cross_entropy, "_CHUNK_SIZE", 1000)
     chunked = fit_path(mapped, labels, strengths, num_classes=5, tolerance=1e-7)
     for k, strength in enumerate(strengths):
         torch.testing.assert_close(
@@ -178,7 +178,7 @@ def test_separable_classes_and_tiny_penalties() -> None:
 
 
 def test_says_what_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "_MAX_ITERATIONS", 1)
+    monkeypatch.setattr(_newton, "_MAX_ITERATIONS", 1)
     features, labels = make_data(90, 20, 4)
     path = fit_path(features, labels, [1e-3, 1e9], num_classes=4)
     assert path.converged.tolist() == [False, True]
