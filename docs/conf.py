@@ -26,7 +26,7 @@ autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
 # A role in a docstring that leads nowhere is a warning; other libraries' pages are not linked.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r"(collections|os|PIL|torch)\..+")]
+nitpick_ignore_regex = [("py:class", r"(collections|numpy|os|pathlib|PIL|torch)\..+")]
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -1,13 +1,13 @@
 """Encoders and trained heads measured: features, accuracies, and a page on a head.
 
-An encoder is measured on any data set of (image, label) by its frozen features:
+An encoder is measured on any data set of (image, label) by its frozen features::
 
     train, validation, test = (extract_features(encoder, part) for part in data_sets)
     linear_probe(train, validation, test)
     nearest_neighbours(train, test, k=20)
     few_shot(test, shots=1)
 
-and a trained head by what it makes of images and of recorded views of them:
+and a trained head by what it makes of images and of recorded views of them::
 
     measures = measure_head(open_trained("last.ckpt"), data_set)
     write_report({"last": measures}, "report")

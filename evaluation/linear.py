@@ -52,8 +52,7 @@ def linear_probe(
     """Choose the penalty on validation images, fit these too, and measure once on test images.
 
     Multinomial logistic regression with an L2 penalty of each of 45 strengths, log-spaced from
-    1e-6 to 1e5, as the paper has it; see :func:`~star_head.evaluation.logistic.fit_path` for the
-    objective.
+    1e-6 to 1e5, as the paper has it; ``star_head.evaluation.logistic.fit_path`` has the objective.
 
     Args:
         train: Features (n, D) and their classes (n,) as a pair of arrays or tensors, or what

@@ -64,6 +64,9 @@ def test_reference_names_all_that_is_public() -> None:
     assert sorted(star_head.__all__ + metrics.__all__) == sorted(
         name for name in documented if name in star_head.__all__ or name in metrics.__all__
     )
+    page = (ROOT / "docs/api/evaluation.rst").read_text()
+    documented = re.findall(r"auto(?:class|function):: (\w+)$", page, re.MULTILINE)
+    assert sorted(documented) == sorted(star_head.evaluation.__all__)
     adapters = {f"star_head.adapters.{file.stem}" for file in ROOT.glob("adapters/[a-z]*.py")}
     assert adapters == set(re.findall(r"automodule:: (star_head\.adapters\.\S+)", pages))
 
