@@ -38,7 +38,7 @@ def not_a_tensor(meant: str) -> Callable[[type[T]], type[T]]:
         def in_torch(cls: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             refuse(f"torch's {getattr(func, '__name__', func)} takes tensors")
 
-        def arithmetic(self: Any, *other: Any, **options: Any) -> NoReturn:
+        def arithmetic(self: Any, *other: Any) -> NoReturn:
             refuse("not a number to calculate with")
 
         def add(self: Any, other: Any) -> Any:
@@ -59,7 +59,6 @@ def not_a_tensor(meant: str) -> Callable[[type[T]], type[T]]:
         methods |= {"__getattr__": get_attribute, "__add__": add, "__radd__": radd}
         methods |= {"__format__": formatted, "__torch_function__": classmethod(in_torch)}
         methods["__array_ufunc__"] = None  # or NumPy's numbers would calculate with each part
-        methods["__array__"] = arithmetic  # or np.mean of some would be that of all their parts
         for name, method in methods.items():
             setattr(cls, name, method)
         cls._meant = meant  # type: ignore[attr-defined]
