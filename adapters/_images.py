@@ -2,10 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 
 from PIL import Image
 from torch import Tensor, uint8
 from torch.utils.data import get_worker_info
+
+from star_head._checks import describe
 
 from ._pixel_range import (
     PixelRange,
@@ -45,8 +48,10 @@ def to_rgb(
     if isinstance(image, Tensor):
         image = _from_tensor(image, pixel_range)
     elif not isinstance(image, Image.Image):
+        array = hasattr(image, "__array__")
         raise TypeError(
-            f"image: expected a PIL image or a uint8 tensor, got {type(image).__name__}"
+            f"image: expected a PIL image or a uint8 tensor, got {describe(image)}"
+            + ("; PIL.Image.fromarray makes one of a uint8 array (H, W, 3)" if array else "")
         )
     check_size(image.height, image.width)
     check_loading(image, pixel_range)
@@ -114,13 +119,14 @@ def check_background(background: Sequence[int] | None) -> Color | None:
     if background is None:
         return None
     values = tuple(background) if isinstance(background, Sequence) else ()
-    whole = [isinstance(value, int) and 0 <= value <= 255 for value in values]
+    whole = [isinstance(value, Integral) and 0 <= value <= 255 for value in values]
     if len(values) != 3 or not all(whole):
         raise ValueError(
             f"background: expected three whole numbers of 0 to 255 for red, green and blue, such "
             f"as (255, 255, 255), got {background!r}"
         )
-    return values
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue
 
 
 def _without_transparency(image: Image.Image, background: Color | None) -> Image.Image:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def check_pixel_range(pixel_range: Sequence[float] | None) -> PixelRange | None:
         return None
     if not isinstance(pixel_range, Sequence) or isinstance(pixel_range, str):
         raise TypeError(f"pixel_range: expected (low, high), got {pixel_range!r}")
-    numbers = [v for v in pixel_range if isinstance(v, int | float) and math.isfinite(v)]
+    # Real has NumPy's numbers too, such as an image's own minimum and maximum.
+    numbers = [v for v in pixel_range if isinstance(v, Real) and math.isfinite(v)]
     if len(numbers) != 2 or len(pixel_range) != 2 or not numbers[0] < numbers[1]:
         raise ValueError(
             f"pixel_range: expected two finite numbers (low, high), low below high, "
@@ -89,9 +91,15 @@ def scale_tensor(image: Tensor, pixel_range: PixelRange | None) -> np.ndarray:
     """Make uint8 numbers of a tensor of another dtype.
 
     Raises:
-        TypeError: If ``pixel_range`` is None; the error names the dtype and the range.
+        TypeError: If ``pixel_range`` is None; the error names the dtype and the range. If pixels
+            are complex numbers.
         ValueError: If a pixel is not a number.
     """
+    if image.is_complex():
+        raise TypeError(
+            f"image: expected a tensor of real numbers, got {image.dtype}; image.abs() is what "
+            f"its magnitude shows"
+        )
     pixels = image.detach().cpu().to(float64).numpy()
     if pixel_range is None:
         raise TypeError(

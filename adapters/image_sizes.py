@@ -58,11 +58,11 @@ def image_sizes(source: Any, max_count: int = 1000) -> list[tuple[int, int]]:
         source = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known)
         if not source:
             raise ValueError(f"image_sizes: there is no image in {folder}")
-    elif callable(getattr(source, "image_sizes", None)):
+    elif not isinstance(source, type) and callable(getattr(source, "image_sizes", None)):
         return list(source.image_sizes())
-    elif not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+    elif not _is_map_style(source):
         source = getattr(source, "dataset", source)  # a loader's
-    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+    if isinstance(source, type) or not _is_map_style(source):
         raise TypeError(
             f"image_sizes: expected a folder or a map-style data set of images, got "
             f"{describe(source)}"
@@ -87,6 +87,10 @@ def image_sizes(source: Any, max_count: int = 1000) -> list[tuple[int, int]]:
             stacklevel=2,
         )
     return sizes
+
+
+def _is_map_style(source: Any) -> bool:
+    return hasattr(source, "__getitem__") and hasattr(source, "__len__")
 
 
 def _size(data_set: Any, index: int) -> Any:

@@ -211,6 +211,8 @@ def test_files_that_cannot_be_read_are_named(folder: Path) -> None:
         image_sizes(folder / "notes.txt")
     with pytest.raises(TypeError, match="expected a folder or a map-style data set.*got 3"):
         image_sizes(3)
+    with pytest.raises(TypeError, match="map-style data set.*got the class ImageFolder"):
+        image_sizes(ImageFolder)
 
 
 def test_whatever_records_of_the_house() -> None:

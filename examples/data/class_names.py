@@ -17,7 +17,7 @@ def class_names(
 
     They are numbers where the files do not say names.
     """
-    found = _find(name, (Path("data") if data_dir is None else data_dir).expanduser(), folders)
+    found = _find(name, Path("data" if data_dir is None else data_dir).expanduser(), folders)
     return found[:count] if len(found) >= count else [str(number) for number in range(count)]
 
 

@@ -94,7 +94,7 @@ def load_images(
         )
     conversion = Conversion(check_pixel_range(pixel_range), check_background(background))
     data_dir, class_names, cache = (
-        None if path is None else path.expanduser() for path in (data_dir, class_names, cache)
+        None if path is None else Path(path).expanduser() for path in (data_dir, class_names, cache)
     )
     if name == "imagenet100" or name == "folder":
         data_dir = folder_that_is_there(data_dir, "a folder of images")

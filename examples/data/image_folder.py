@@ -123,7 +123,7 @@ def folder_that_is_there(data_dir: Path | None, expected: str = "a folder that i
     Raises:
         ValueError: If it is not there.
     """
-    folder = None if data_dir is None else data_dir.expanduser()
+    folder = None if data_dir is None else Path(data_dir).expanduser()
     if folder is None or not folder.is_dir():
         raise ValueError(f"data_dir: expected {expected}, got {data_dir}")
     return folder

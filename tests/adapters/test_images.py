@@ -163,6 +163,34 @@ def test_a_range_that_is_none(value: object, error: type[Exception]) -> None:
         STARTransform(pixel_range=value)
 
 
+def test_ranges_and_backgrounds_may_be_numpys_numbers() -> None:
+    image = Image.fromarray(np.linspace(-1, 1, SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE))
+    pixels = np.asarray(image)
+    found, expected = (
+        STARTransform(8, pixel_range=bounds).original(image)
+        for bounds in ((pixels.min(), pixels.max()), (-1, 1))
+    )
+    assert torch.equal(found, expected)
+    clear = Image.new("RGBA", (SIDE, SIDE))
+    views = [
+        STARTransform(8, background=color).original(clear)
+        for color in (tuple(np.array([9, 99, 199], np.uint8)), (9, 99, 199))
+    ]
+    assert torch.equal(*views)
+
+
+def test_complex_pixels_have_no_range() -> None:
+    image = torch.zeros(3, SIDE, SIDE, dtype=torch.complex64)
+    for transform in (STARTransform(8), STARTransform(8, pixel_range=(0, 1))):
+        with pytest.raises(TypeError, match=r"image: .*real numbers, got torch.complex64; .*abs"):
+            transform(image)
+
+
+def test_an_array_is_told_how_it_becomes_an_image() -> None:
+    with pytest.raises(TypeError, match=r"got a ndarray; PIL.Image.fromarray makes one"):
+        STARTransform(8)(np.zeros((SIDE, SIDE, 3), np.uint8))
+
+
 @pytest.mark.parametrize("value", [(0, 0), (0, 0, 256), (0.5, 0, 0), "white", 255])
 def test_a_background_that_is_none(value: object) -> None:
     with pytest.raises(ValueError, match=r"background: expected .*got"):

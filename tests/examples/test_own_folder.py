@@ -51,7 +51,9 @@ def nothing_made(elsewhere: Path = Path()) -> bool:
     [
         lambda: load_images("folder", PHOTOS).pretrain,
         lambda: load_images("folder", PHOTOS, cache=Path("~/cache")).pretrain,
+        lambda: load_images("folder", "~/photos", cache="~/cache").pretrain,  # type: ignore[arg-type]
         lambda: load_labelled("folder", PHOTOS, 1)[0],
+        lambda: load_transfer("folder", "~/photos").train,  # type: ignore[arg-type]
         lambda: load_transfer("folder", PHOTOS).train,
         lambda: load_few_shot("folder", PHOTOS),
         lambda: ImageDataModule("folder", PHOTOS)._load().pretrain,
