@@ -43,22 +43,33 @@ def hue_steps(hue: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by ``shift`` steps, of which Pillow counts 256 though a turn has 255."""
+    """Turn the hue by ``shift`` steps, of which Pillow counts 256 though a turn has 255.
+
+    To HSV and back. With the value v = max(R, G, B), the chroma c = v - min(R, G, B) and the
+    distances r, g, b = (v - R) / c, ... of the channels from the value, in chromas, the hue is,
+    in sixths of a turn from red,
+
+        b - g where R is largest,   2 + r - b where G is,   4 + g - r where B is,
+
+    and the saturation is c / v. Back, the channel whose own hue is k = 0, 2 or 4 sixths is
+
+        v - c min(max(2 - | |hue - k| - 3 |, 0), 1),
+
+    v within a sixth of its own hue and v - c within a sixth of the opposite one.
+    """
     red, green, blue = torch.split(images, 1, dim=1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    # In sixths of a turn from red; without chroma, red is largest and the hue is 0. Each step
-    # rounds as Pillow's does: cutting to whole numbers turns the last bit into a step of hue.
+    # Each step rounds as Pillow's does, and hue and saturation are cut to whole 255ths: the last
+    # bit could become a step of hue. Without chroma, red is largest and the hue is 0.
     r, g, b = torch.split(value.sub(images).div_(chroma.clamp(min=1)), 1, dim=1)
-    sector = torch.where(
+    sixths = torch.where(
         red == value, b - g, torch.where(green == value, (r - b).add_(2), (g - r).add_(4))
     )
-    hue = sector.div_(6).remainder_(1).mul_(255).floor_().add_(shift).remainder_(256)
+    hue = sixths.div_(6).remainder_(1).mul_(255).floor_().add_(shift).remainder_(256)
     saturation = chroma.mul_(255).div_(value.clamp(min=1)).floor_()
-    # How far a channel lies below the value, in shares of the chroma: 0 within a sixth of a turn
-    # of its own hue, 1 within a sixth of the opposite one.
-    channels = torch.arange(0, 6, 2, device=images.device).view(3, 1, 1)
-    below = (hue.mul_(6 / 255) - channels).abs_().sub_(3).abs_().sub_(2).clamp_(-1, 0)
+    own = torch.arange(0, 6, 2, device=images.device).view(3, 1, 1)
+    below = (hue.mul_(6 / 255) - own).abs_().sub_(3).abs_().sub_(2).clamp_(-1, 0)
     return torch.addcmul(value, below, saturation.mul_(value).div_(255)).add_(0.5)
 
 
