@@ -31,6 +31,9 @@ _FORMAT = 1
 _PIXELS = "pixels.bin"
 _INDEX = "index.npy"
 
+# An image file, the offset of its pixels and their number.
+_Item = tuple[Path, int, int]
+
 
 class CachedImages:
     """Decoded images, read from where :func:`cache_images` wrote them.
@@ -146,10 +149,14 @@ def _read_index(place: Path) -> np.ndarray:
 def _build(
     paths: Sequence[Path], place: Path, skip_unreadable: bool, conversion: Conversion
 ) -> None:
+    """Write a cache to a hidden folder and move it to its place.
+
+    The images lie in the file one behind the other, each where the areas that the headers tell
+    leave room for it, so that all processes can write at once.
+    """
     areas = np.array(list(in_processes(_area, paths, "Reading headers")), np.int64)
-    lengths = 3 * areas
-    offsets = np.cumsum(lengths) - lengths
-    needed, free = int(lengths.sum()), shutil.disk_usage(place.parent).free
+    offsets = np.cumsum(3 * areas) - 3 * areas
+    needed, free = 3 * int(areas.sum()), shutil.disk_usage(place.parent).free
     if needed > free:
         raise OSError(
             f"cache: the decoded images need {needed} bytes, and {place.parent} has {free} free"
@@ -162,20 +169,8 @@ def _build(
         built.mkdir()
         with writing(place), open(built / _PIXELS, "wb") as file:
             file.truncate(needed)
-        index = np.zeros((len(paths), 3), np.int64)
-        reasons: list[str | None] = [None] * len(paths)
-        decode = functools.partial(_decode, built / _PIXELS, conversion)
         items = list(zip(paths, offsets.tolist(), areas.tolist(), strict=True))
-        with contextlib.closing(in_processes(decode, items, "Decoding images")) as results:
-            for i, result in enumerate(results):
-                if not isinstance(result, str):
-                    index[i] = offsets[i], *result
-                elif skip_unreadable:
-                    reasons[i] = result
-                else:
-                    raise unreadable(paths[i], result)
-        if all(reasons):
-            leave_out(paths, reasons)
+        index = _decode_all(items, built / _PIXELS, skip_unreadable, conversion)
         with writing(place), open(built / _PIXELS, "r+b") as file:
             file.truncate((index[:, 0] + 3 * index[:, 1] * index[:, 2]).max())
             os.fsync(file.fileno())
@@ -188,6 +183,30 @@ def _build(
         _publish(built, place, paths, conversion)
 
 
+def _decode_all(
+    items: Sequence[_Item], file: Path, skip_unreadable: bool, conversion: Conversion
+) -> np.ndarray:
+    """Write all images to their places in a file; the index.
+
+    Raises:
+        ValueError: If an image cannot be read, or none with ``skip_unreadable``.
+    """
+    index = np.zeros((len(items), 3), np.int64)
+    reasons: list[str | None] = [None] * len(items)
+    decode = functools.partial(_decode, file, conversion)
+    with contextlib.closing(in_processes(decode, items, "Decoding images")) as results:
+        for i, ((path, offset, _), result) in enumerate(zip(items, results, strict=True)):
+            if not isinstance(result, str):
+                index[i] = offset, *result
+            elif skip_unreadable:
+                reasons[i] = result
+            else:
+                raise unreadable(path, result)
+    if all(reasons):
+        leave_out([path for path, _, _ in items], reasons)
+    return index
+
+
 def _area(path: Path) -> int:
     """Pixels of an image by its header, 0 if that cannot be read."""
     try:
@@ -197,9 +216,7 @@ def _area(path: Path) -> int:
     return height * width
 
 
-def _decode(
-    file: Path, conversion: Conversion, item: tuple[Path, int, int]
-) -> tuple[int, int] | str:
+def _decode(file: Path, conversion: Conversion, item: _Item) -> tuple[int, int] | str:
     """Write an image's pixels to their place in the file; its size, or why it cannot be read."""
     path, offset, area = item
     image = try_read(path, conversion)
