@@ -24,8 +24,9 @@ from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation import Encoder, extract_features, open_encoder
 from star_head.evaluation.nearest import vote_of_each
 from star_head.examples.command_line import run
+from star_head.examples.data.available import measure_each
 from star_head.examples.data.splits import Folders
-from star_head.examples.data.transfer_data import TransferData, TransferName, measure_each
+from star_head.examples.data.transfer_data import TransferData, TransferName
 
 
 def main(

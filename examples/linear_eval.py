@@ -27,8 +27,9 @@ from star_head.evaluation import (
     open_encoder,
 )
 from star_head.examples.command_line import run
+from star_head.examples.data.available import measure_each
 from star_head.examples.data.splits import Folders
-from star_head.examples.data.transfer_data import TransferData, TransferName, measure_each
+from star_head.examples.data.transfer_data import TransferData, TransferName
 
 PAPER: tuple[TransferName, ...] = (
     "cifar10",

@@ -5,7 +5,6 @@ SUN397, and keeps what it read in private attributes.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,8 +17,8 @@ from star_head.examples.data.annotation_files import (
     read_mat,
     reading,
 )
-from star_head.examples.data.image_folder import PassedOver, find_of_classes, subfolders
-from star_head.examples.data.splits import Splits
+from star_head.examples.data.image_folder import find_of_classes, subfolders
+from star_head.examples.data.listings import Listing, Sample, check_listing
 from star_head.examples.data.stratified import draw
 
 ListedName = Literal[
@@ -33,25 +32,6 @@ ListedName = Literal[
     "dtd",
     "sun397",
 ]
-
-# An image file and its class.
-Sample = tuple[Path, str]
-
-
-class Listing(NamedTuple):
-    """Which images there are in each part of a data set.
-
-    Attributes:
-        classes: Their names, in the order of their labels.
-        train: Images to train on.
-        test: Images to measure on.
-        validation: Images to choose by; ``None`` where they are to be drawn from ``train``.
-    """
-
-    classes: list[str]
-    train: list[Sample]
-    test: list[Sample]
-    validation: list[Sample] | None = None
 
 
 def read_listing(name: ListedName, root: Path) -> Listing:
@@ -87,65 +67,6 @@ def read_listing(name: ListedName, root: Path) -> Listing:
 def is_begun(name: ListedName, root: Path) -> bool:
     """Whether there is anything of a data set."""
     return (root / _LISTED[name].folder).is_dir()
-
-
-def read_parts(root: Path, splits: Splits) -> Listing:
-    """List the class folders in folders for training, validation and test.
-
-    Raises:
-        ValueError: If there are other classes in one than in another.
-    """
-    classes = subfolders(root / splits.train)
-    passed_over = PassedOver()
-    train, validation, test = (
-        find_of_classes(root / part, subfolders(root / part), passed_over)
-        for part in splits
-        if part is not None
-    )
-    passed_over.warn(root)
-    listing = Listing(classes, train, test, validation)
-    check_listing(listing, f"the folder {root}", "")
-    return listing
-
-
-def check_listing(listing: Listing, name: str, advice: str) -> None:
-    """See that all images are there, in one part each, which has all classes and no others.
-
-    Raises:
-        ValueError: If not; ``name`` and ``advice`` are part of the message.
-    """
-    parts = {"training": listing.train, "test": listing.test}
-    if listing.validation is not None:
-        parts["validation"] = listing.validation
-    for part, samples in parts.items():
-        missing = [path for path, _ in samples if not os.path.isfile(path)]
-        if missing:
-            raise ValueError(
-                f"data_dir: {name} lacks {len(missing)} of {len(samples)} {part} images, "
-                f"first {missing[0]}{advice}"
-            )
-        if not samples:
-            raise ValueError(f"data_dir: {name} has no {part} images{advice}")
-        found = {c for _, c in samples}
-        if unknown := sorted(found.difference(listing.classes)):
-            raise ValueError(
-                f"data_dir: {name} has {part} images of classes that are not among its "
-                f"{len(listing.classes)}: {_shown(unknown)}"
-            )
-        if absent := [c for c in listing.classes if c not in found]:
-            raise ValueError(f"data_dir: {name} has no {part} images of classes {_shown(absent)}")
-
-    seen: dict[Path, str] = {}
-    for part, samples in parts.items():
-        if both := [path for path, _ in samples if seen.setdefault(path, part) != part]:
-            raise ValueError(
-                f"data_dir: {name} has {len(both)} images in its {seen[both[0]]} and in its "
-                f"{part} images, first {both[0]}{advice}"
-            )
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def _numbers(count: int) -> list[str]:

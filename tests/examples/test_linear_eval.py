@@ -9,7 +9,7 @@ from running import output_of, run_here
 
 from star_head.adapters.timm import create_backbone, export_encoder
 from star_head.evaluation import linear
-from star_head.examples.data import transfer_data
+from star_head.examples.data import available
 from star_head.examples.linear_eval import PAPER, main, means
 
 
@@ -30,7 +30,7 @@ def test_goes_on_after_a_data_set_that_fails(
     monkeypatch.setattr(linear, "STRENGTHS", linear.STRENGTHS[::8])
     torch.manual_seed(0)
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
-    monkeypatch.setattr(transfer_data, "available", lambda _: ["pets", "digits"])
+    monkeypatch.setattr(available, "available", lambda _: ["pets", "digits"])
     with pytest.raises(SystemExit, match="not measured: pets"):
         main(
             str(tmp_path / "encoder"),

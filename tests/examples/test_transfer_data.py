@@ -10,13 +10,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from star_head.examples.data import image_data, published, transfer_data
+from star_head.examples.data.available import available
 from star_head.examples.data.stratified import draw, hold_out
-from star_head.examples.data.transfer_data import (
-    TransferData,
-    TransferName,
-    available,
-    load_transfer,
-)
+from star_head.examples.data.transfer_data import TransferData, TransferName, load_transfer
 
 
 def write(root: Path, *names: str) -> None:

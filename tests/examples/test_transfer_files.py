@@ -12,8 +12,9 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
+from star_head.examples.data.available import available
 from star_head.examples.data.image_data import Images
-from star_head.examples.data.transfer_data import TransferData, available, load_transfer
+from star_head.examples.data.transfer_data import TransferData, load_transfer
 from star_head.examples.data.transfer_files import ListedName, read_listing
 
 CLASSES = ("ant", "bee", "cat")
