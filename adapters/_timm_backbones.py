@@ -10,7 +10,7 @@ from timm.models._input import get_model_args
 from timm.utils.model import unwrap_model
 from torch import nn
 
-from star_head._checks import check_count
+from star_head._checks import check_count, describe
 
 from ._timm_arguments import check_described, plain_arguments
 from ._timm_stem import has_small_stem, initialise_as_paper, use_small_stem
@@ -56,7 +56,8 @@ def create_backbone(
             of ``input_size``, if ``small_images`` is asked of a model that is no ResNet, for
             an unknown ``init`` or one that would overwrite pretrained weights, or for a
             classifier.
-        TypeError: If an argument is neither plain nor a layer that timm knows by name.
+        TypeError: If ``name`` is no string, or an argument is neither plain nor a layer that timm
+            knows by name.
 
     Example:
         >>> import torch
@@ -72,6 +73,11 @@ def create_backbone(
         raise ValueError(
             f"num_classes: a backbone has no classifier, got {kwargs['num_classes']}; call "
             f"reset_classifier({kwargs['num_classes']}) on it, or timm.create_model"
+        )
+    if not isinstance(name, str):
+        raise TypeError(
+            f"name: expected a name of timm's, such as 'resnet18', got {describe(name)}; a module "
+            f"is a backbone as it is, where it gives (B, D) features"
         )
     if ":" not in name and not timm.is_model(name):  # "hf-hub:..." and "local-dir:..." are timm's
         closest = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5)

@@ -423,3 +423,9 @@ def test_a_classifier_that_is_asked_for_is_not_dropped_in_silence(count: Any) ->
     with pytest.raises(ValueError, match=r"num_classes: a backbone has no classifier.*reset_class"):
         create_backbone("resnet10t", num_classes=count)
     assert create_backbone("resnet10t", num_classes=0).num_features == 512
+
+
+@pytest.mark.parametrize("name", [None, 18, nn.Identity(), ["resnet18"]])
+def test_a_name_that_is_none_is_said_to_be_none(name: Any) -> None:
+    with pytest.raises(TypeError, match=r"name: expected a name of timm's, .*got .*; a module is"):
+        create_backbone(name)
