@@ -22,7 +22,7 @@ from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation import measure_head, open_trained, write_report
 from star_head.evaluation.head import LEAST_VIEWED, LEAST_VIEWS, NEIGHBOURS
-from star_head.evaluation.report.page import summary
+from star_head.evaluation.report.summary import summary
 from star_head.examples.command_line import run
 from star_head.examples.data.class_names import class_names
 from star_head.examples.data.image_data import DatasetName, Images, load_images

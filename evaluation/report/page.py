@@ -11,6 +11,7 @@ from star_head.evaluation.report import plots
 from star_head.evaluation.report.grids import draw_neighbours
 from star_head.evaluation.report.html import escape, figure, note, number, page, paragraph, table
 from star_head.evaluation.report.routing import expert_order, routing_section
+from star_head.evaluation.report.summary import named, of_data, summary_section
 
 _PAPER = "Jeon, Jang, Sohn and Lee, NeurIPS 2025, arXiv 2510.27222"
 
@@ -18,43 +19,6 @@ _PAPER = "Jeon, Jang, Sohn and Lee, NeurIPS 2025, arXiv 2510.27222"
 _PAPER_REDUNDANCY = {2: 0.55, 4: 0.42, 8: 0.35, 16: 0.30}
 
 Checkpoints = Mapping[str, dict[str, Any]]
-
-
-def summary(results: Mapping[str, Any]) -> dict[str, dict[str, tuple[float | None, float | None]]]:
-    """The main numbers of each checkpoint, each with what chance gives, if that is not 0."""
-    rows = {}
-    for name, found in results["checkpoints"].items():
-        redundancy = found["redundancy"] or {}
-        routing = found["routing weights"] or {}
-        measured, chance = (
-            (found["equivariance"] or {}).get(key, {}) for key in ("measured", "by chance")
-        )
-        near = found["neighbours"]
-        r2 = [
-            value for value in found["parameters"]["R^2"]["features"].values() if value is not None
-        ]
-        rows[name] = {
-            "mean canonical correlation": (
-                redundancy.get("mean"),
-                redundancy.get("mean by chance"),
-            ),
-            "divergence of routings": (routing.get("divergence"), None),
-            **{
-                label: (measured.get(key), chance.get(key))
-                for key, label in (
-                    ("mean_reciprocal_rank", "MRR"),
-                    ("hit_at_1", "hit@1"),
-                    ("hit_at_5", "hit@5"),
-                    ("prediction_retrieval_error", "retrieval error"),
-                )
-            },
-            "mean R^2": (sum(r2) / len(r2) if r2 else None, None),
-            "same class": (
-                (near["share of the same class"] or {}).get("features"),
-                near["share of the same class by chance"],
-            ),
-        }
-    return rows
 
 
 def render(
@@ -73,7 +37,7 @@ def render(
     n, m, k = (results[key] for key in ("images", "images with views", "views of each"))
     introduction = paragraph(
         f"{len(found)} checkpoint{'s' * (len(found) > 1)} on {n:,} "
-        f"{'held-out ' if results['held out'] else ''}images{_of_data(results)}, and "
+        f"{'held-out ' if results['held out'] else ''}images{of_data(results)}, and "
         f"on {k} recorded views of each of {m:,} of them: {m * k:,} views.",
         "lead",
     )
@@ -83,7 +47,7 @@ def render(
         f"as such; all others were measured here."
     )
     sections = [
-        ("Summary", _summary(results)),
+        ("Summary", summary_section(results)),
         ("Redundancy", _redundancy(found, n)),
         ("Routing", routing_section(found, n, m * k)),
         ("Equivariance", _equivariance(found, m, k)),
@@ -92,61 +56,6 @@ def render(
     ]
     footer = "Made by star-head. All numbers are in report.json."
     return page("What the head learned", introduction, sections, footer)
-
-
-def _summary(results: Mapping[str, Any]) -> str:
-    rows = summary(results)
-    headings = [
-        *("", "mean canonical correlation", "divergence of routings"),
-        *("MRR", "hit@1", "hit@5", "retrieval error", "mean <i>R</i>&sup2;", "same class"),
-    ]
-    cells = [
-        [
-            _named(name, results["checkpoints"][name]),
-            *(number(value, 3, chance) for value, chance in row.values()),
-        ]
-        for name, row in rows.items()
-    ]
-    caption = (
-        "The lower the canonical correlation, the less the two embeddings repeat each other. The "
-        "higher MRR and hit rates and the lower the retrieval error, the better the equivariant "
-        "embedding follows augmentations. Mean <i>R</i>&sup2;: over the parameters that vary, "
-        "from the features. Same class: share of the five nearest images, by features. Each is "
-        "explained in its section; a dash stands for what a head does not have."
-    )
-    settings = [
-        [
-            escape(name),
-            *(
-                escape(found["settings"].get(key, "-"))
-                for key in ("backbone", "trained on", "views", "checkpoint")
-            ),
-        ]
-        for name, found in results["checkpoints"].items()
-    ]
-    of = _of_data(results)
-    data = f"The images are {results['images']:,}{of}, drawn at random. " if of else ""
-    if results["held out"]:
-        data += "No network that was pretrained on this data set has seen them."
-    elif results["held out"] is not None:
-        data += "A network pretrained on this data set has seen them, without their labels."
-    return (
-        table(headings, cells, caption)
-        + "<h3>What was measured</h3>"
-        + (paragraph(data) if data else "")
-        + table(["", "backbone", "trained on", "views", "file"], settings, kind="text")
-    )
-
-
-def _of_data(results: Mapping[str, Any]) -> str:
-    if results["dataset"] is None:
-        return ""
-    folder = results["dataset"] == "folder"
-    return (
-        f" of the folder {escape(results['data_dir'])}"
-        if folder
-        else f" of {escape(results['dataset'])}"
-    )
 
 
 def _redundancy(found: Checkpoints, n: int) -> str:
@@ -180,7 +89,7 @@ def _redundancy(found: Checkpoints, n: int) -> str:
         )
         rows = [
             [
-                _named(name, found[name]),
+                named(name, found[name]),
                 number(r["mean"]),
                 number(r["mean by chance"]),
                 f"{len(r['canonical correlations'])}",
@@ -218,7 +127,7 @@ of the true one, each divided by its standard deviation in the run; 0 is perfect
             text += note(f"{name} is left out: it has no equivariant task to predict for.")
             continue
         measured, chance = f["equivariance"]["measured"], f["equivariance"]["by chance"]
-        rows.append([_named(name, f), *(number(measured[key], 3, chance[key]) for key in measured)])
+        rows.append([named(name, f), *(number(measured[key], 3, chance[key]) for key in measured)])
     if rows:
         text += table(
             ["", "MRR", "hit@1", "hit@5", "retrieval error"],
@@ -312,7 +221,3 @@ def _roles(found: Mapping[str, Any]) -> dict[int, str]:
         routing = found["routing weights"]
         return {e: role_name(routing["roles"][e]) for e in expert_order(routing)}
     return dict(enumerate((*TASKS, "shared"))) if found["routing"] == "shared" else {}
-
-
-def _named(name: str, found: Mapping[str, Any]) -> str:
-    return f"{escape(name)}<small>{escape(found['settings'].get('head', '-'))}</small>"
