@@ -98,12 +98,12 @@ def test_what_is_no_tensor_is_named() -> None:
     z, params = torch.randn(6, 9, 5), torch.randn(6, 9, 3)
     for wrong in (z.numpy(), z.tolist(), None):
         with pytest.raises(TypeError, match=r"embeddings: expected a tensor of shape \(M, K, w"):
-            metrics.retrieval(z, wrong, params, torch.ones(3))  # type: ignore[arg-type]
+            metrics.retrieval(z, wrong, params, torch.ones(3))
         with pytest.raises(TypeError, match=r"params: expected a tensor of shape \(M, K, width\)"):
-            metrics.retrieval_chance(wrong, torch.ones(3))  # type: ignore[arg-type]
+            metrics.retrieval_chance(wrong, torch.ones(3))
     rows = torch.randn(20, 4)
     with pytest.raises(TypeError, match="held_out: expected a tensor of booleans, got a list"):
-        metrics.parameter_r2(rows, rows, rows, [True] * 20)  # type: ignore[arg-type]
+        metrics.parameter_r2(rows, rows, rows, [True] * 20)
 
 
 def test_bad_retrieval() -> None:

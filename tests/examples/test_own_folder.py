@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from star_head.examples.data.transfer_data import load_transfer
 from star_head.examples.data.voc import TEST, VOCBoxes
 
 PHOTOS = Path("~/photos")
+AS_TEXT: Any = "~/photos"
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +53,9 @@ def nothing_made(elsewhere: Path = Path()) -> bool:
     [
         lambda: load_images("folder", PHOTOS).pretrain,
         lambda: load_images("folder", PHOTOS, cache=Path("~/cache")).pretrain,
-        lambda: load_images("folder", "~/photos", cache="~/cache").pretrain,  # type: ignore[arg-type]
+        lambda: load_images("folder", AS_TEXT, cache=AS_TEXT + "/../cache").pretrain,
         lambda: load_labelled("folder", PHOTOS, 1)[0],
-        lambda: load_transfer("folder", "~/photos").train,  # type: ignore[arg-type]
+        lambda: load_transfer("folder", AS_TEXT).train,
         lambda: load_transfer("folder", PHOTOS).train,
         lambda: load_few_shot("folder", PHOTOS),
         lambda: ImageDataModule("folder", PHOTOS)._load().pretrain,
