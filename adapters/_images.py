@@ -1,5 +1,6 @@
 """Reading what users pass as an image: a PIL image of any mode or a tensor."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from numbers import Integral
@@ -48,10 +49,13 @@ def to_rgb(
     if isinstance(image, Tensor):
         image = _from_tensor(image, pixel_range)
     elif not isinstance(image, Image.Image):
-        array = hasattr(image, "__array__")
+        remedy = ""
+        if hasattr(image, "__array__"):
+            remedy = "; PIL.Image.fromarray makes one of a uint8 array (H, W, 3)"
+        elif isinstance(image, str | os.PathLike):
+            remedy = "; PIL.Image.open reads one"
         raise TypeError(
-            f"image: expected a PIL image or a uint8 tensor, got {describe(image)}"
-            + ("; PIL.Image.fromarray makes one of a uint8 array (H, W, 3)" if array else "")
+            f"image: expected a PIL image or a uint8 tensor, got {describe(image)}{remedy}"
         )
     check_size(image.height, image.width)
     check_loading(image, pixel_range)

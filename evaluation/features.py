@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from star_head._checks import check_count, check_pooled, describe
+from star_head._checks import check_count, check_folder, check_pooled, describe
 from star_head._devices import to_device
 from star_head._whole_files import replacing
 from star_head.evaluation._labelled import Features as Features
@@ -65,7 +66,7 @@ def extract_features(
         TypeError: If an argument is of another kind, or images or labels are.
         ValueError: If there are no images, they differ in size, the encoder does not pool, or a
             feature is not finite or too large for half precision; it names the image's index.
-        OSError: If the disk has no room.
+        OSError: If the disk has no room, or the cache is no folder.
 
     Example:
         >>> data_set = [(torch.rand(3, 8, 8), label) for label in (0, 1, 1)]
@@ -73,12 +74,16 @@ def extract_features(
         (3, 192)
     """
     check_count("batch_size", batch_size)
+    if transform is not None and not callable(transform):
+        raise TypeError(
+            f"transform: expected a function from an image to a tensor, got {describe(transform)}"
+        )
     module, images = _prepare(encoder, data_set, transform)
     dtype = np.float16 if half else np.float32
     if cache is None:
         parts, labels = zip(*_compute(module, images, batch_size, num_workers, dtype), strict=True)
         return Features(np.concatenate(parts), np.concatenate(labels))
-    cache = Path(cache).expanduser()
+    cache = check_folder("cache", cache)
     cache.mkdir(parents=True, exist_ok=True)
     known = _known_images(encoder, data_set, transform)
     if known is None:
@@ -97,8 +102,16 @@ def _prepare(
     if isinstance(encoder, nn.Module):
         return encoder, Prepared(data_set, transform)
     if not isinstance(encoder, Encoder):
+        remedy = ""
+        if isinstance(encoder, str | os.PathLike):
+            remedy = f"; open_encoder({str(encoder)!r}) opens it"
+        elif isinstance(encoder, type):
+            remedy = f"; give an instance, such as {encoder.__name__}()"
+        elif isinstance(getattr(encoder, "backbone", None), nn.Module):
+            remedy = "; pass its .backbone"
         raise TypeError(
             f"encoder: expected a module or what open_encoder gives, got {describe(encoder)}"
+            f"{remedy}"
         )
     own = EvaluationTransform(encoder.input_size, encoder.normalize)
     return encoder.backbone, Prepared(data_set, own if transform is None else transform)
@@ -218,6 +231,8 @@ def _digest(
     for name, tensor in sorted(module.state_dict().items()):
         if isinstance(tensor, Tensor):  # not a module's extra state
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
+            digest.update(
+                tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data
+            )
     digest.update(fingerprint.encode())
     return digest.hexdigest()

@@ -112,6 +112,7 @@ def draw_episodes(
         ("episodes", episodes, 2),  # of one, there is no interval
         ("ways", ways, 2),
         ("queries", queries, 1),
+        ("seed", seed, 0),
     ):
         check_count(name, value, least)
     of_class = [np.flatnonzero(labels == c) for c in np.unique(labels)]

@@ -1,7 +1,8 @@
 """All that is measured of one trained head."""
 
 import itertools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,18 +89,29 @@ def measure_head(
 
     Raises:
         TypeError: If an argument is of another kind, or images or labels are.
-        ValueError: If there are too few images or views, a feature is not finite, or a class has
-            no name.
+        ValueError: If there are too few images or views, a feature is not finite, or classes have
+            no names or not different ones.
     """
     if not isinstance(trained, Trained):
-        raise TypeError(f"trained: expected what open_trained gives, got {describe(trained)}")
+        raise TypeError(
+            f"trained: expected what open_trained gives, got {describe(trained)}; open_trained "
+            f"opens a checkpoint, and an encoder without a head is for extract_features"
+        )
     check_count("views", views, LEAST_VIEWS)
     check_count("view_images", view_images, LEAST_VIEWED)
+    check_count("seed", seed, 0)
     count = len(check_data_set(data_set))
     if count <= NEIGHBOURS:
         raise ValueError(f"data_set: expected more than {NEIGHBOURS} images, got {count}")
+    image, _ = split_sample(data_set[0], 0)
+    prepared = isinstance(image, Tensor) and image.is_floating_point()
+    if prepared and trained.transform.pixel_range is None:
+        raise TypeError(
+            f"data_set: expected PIL images or uint8 tensors, got {image.dtype}; images are "
+            f"prepared as in training: open the data set without a transform of its own"
+        )
     embedded = embed(trained, data_set, num_workers)
-    labels = embedded.labels if embedded.labels.min() >= 0 else None
+    labels = _labels(embedded.labels)
     names = _names(labels, data_set, class_names)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     chosen = order[:view_images].sort().values
@@ -144,6 +156,18 @@ def draw_queries(labels: Tensor | None, count: int, seed: int) -> Tensor:
     return torch.tensor([*chosen, *itertools.islice(others, QUERIES - len(chosen))])
 
 
+def _labels(labels: Tensor) -> Tensor | None:
+    """``None`` unless all images have one, with a warning where some do."""
+    without = int((labels < 0).sum())
+    if 0 < without < len(labels):
+        warnings.warn(
+            f"{without} of {len(labels)} images have no label, and nothing is measured by class; "
+            f"leave them out to have it",
+            stacklevel=3,
+        )
+    return None if without else labels
+
+
 def _names(
     labels: Tensor | None, data_set: DataSet, class_names: Sequence[str] | None
 ) -> list[str]:
@@ -151,12 +175,31 @@ def _names(
         return []
     count = int(labels.max()) + 1
     if class_names is None:
-        class_names = getattr(data_set, "classes", None) or [str(label) for label in range(count)]
+        found = getattr(data_set, "classes", None)
+        if not isinstance(found, list | tuple) or not found:
+            return [str(label) for label in range(count)]
+        # torchvision's ImageNet has several names for a class.
+        class_names = [
+            ", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name)
+            for name in found
+        ]
+    listed = isinstance(class_names, Sequence) and not isinstance(class_names, str | Mapping)
+    if not listed or not all(isinstance(name, str) for name in class_names):
+        raise TypeError(
+            f"class_names: expected a list of names, that of class 0 first, got "
+            f"{describe(class_names)}"
+        )
     if len(class_names) < count:
         raise ValueError(
             f"class_names: expected a name for each of {count} classes, got {len(class_names)}"
         )
-    return list(class_names)[:count]
+    names = list(class_names)[:count]
+    if len(set(names)) < count:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"class_names: expected a different name for each class, got {twice!r} more than once"
+        )
+    return names
 
 
 def _picture(trained: Trained, data_set: DataSet, index: int) -> np.ndarray:

@@ -18,7 +18,7 @@ except ImportError as error:
     ) from error
 
 from star_head._checkpoint_files import read_checkpoint, require_training
-from star_head._checks import check_count
+from star_head._checks import check_count, check_path
 from star_head.adapters._checks import check_normalize
 from star_head.adapters._timm_reading import CONFIG, WEIGHTS
 from star_head.adapters.lightly import STL10_NORMALIZE
@@ -51,6 +51,7 @@ def open_encoder(source: str | os.PathLike[str]) -> Encoder:
         ValueError: If it is none of these, damaged, or could be two of them.
         FileNotFoundError: If a file is missing from the folder.
     """
+    check_path("source", source)
     source = os.fspath(source)
     scheme, separator, place = source.partition(":")
     if separator and scheme.lower() in _HUB:

@@ -1,6 +1,8 @@
 """Data sets as people have them, made into batches of tensors."""
 
 import contextlib
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -17,7 +19,7 @@ except ImportError as error:
     ) from error
 
 from star_head import STARViews
-from star_head._checks import describe
+from star_head._checks import check_count, describe
 from star_head._processors import loading_processes
 from star_head.adapters._images import (
     Color,
@@ -26,6 +28,9 @@ from star_head.adapters._images import (
     to_rgb,
 )
 from star_head.adapters._pixel_range import PixelRange, check_pixel_range
+
+# Entries of a dictionary that may be what is meant by a label.
+_LABEL = re.compile("label|class|target", re.IGNORECASE)
 
 Transform: TypeAlias = Callable[[Any], Any]
 
@@ -122,7 +127,7 @@ class Prepared(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = split_sample(self.data_set[index], index)
         if self.transform is not None:
-            return self.transform(image), label
+            return _transformed(self.transform, image, index), label
         if not isinstance(image, Tensor) or not image.is_floating_point():
             raise TypeError(
                 f"data_set: expected tensors of floating point, as the encoder takes them, got "
@@ -137,10 +142,16 @@ def check_data_set(data_set: Any) -> DataSet:
     hint = ""
     if isinstance(data_set, DataLoader):
         hint = "; pass its .dataset"
-    elif isinstance(data_set, IterableDataset) or not hasattr(data_set, "__getitem__"):
+    elif isinstance(data_set, str | os.PathLike):
+        hint = "; torchvision's ImageFolder(path) reads a folder of class folders"
+    elif isinstance(data_set, IterableDataset | Iterator):
         hint = "; read it into a list first"
-    elif isinstance(data_set, Mapping | str | bytes) or not hasattr(data_set, "__len__"):
+    elif isinstance(data_set, Mapping | bytes) or not (
+        hasattr(data_set, "__getitem__") and hasattr(data_set, "__len__")
+    ):
         hint = "; a list of (image, label) is one"
+    elif _is_pair_of_arrays(data_set):
+        hint = "; torch.utils.data.TensorDataset(images, labels) of tensors is one"
     if hint:
         raise TypeError(
             f"data_set: expected a map-style data set of (image, label), got "
@@ -160,7 +171,13 @@ def split_sample(sample: Any, index: int) -> tuple[Any, int]:
         if "image" not in sample:
             raise TypeError(
                 f'data_set: expected "image" and "label" in a dictionary, got '
-                f"{describe(sample)} at {index}"
+                f"{describe(sample)} at {index}; rename its entries"
+            )
+        others = [key for key in sample if _LABEL.search(str(key))]
+        if "label" not in sample and others:
+            raise TypeError(
+                f'data_set: expected the class as "label" in a dictionary, got '
+                f"{', '.join(map(repr, others))} at {index}; rename the one that is meant"
             )
         return sample["image"], _label(sample.get("label"), index)
     if isinstance(sample, tuple | list):
@@ -183,6 +200,7 @@ def load(
     """Batches of a data set in its order, which leave the caller's random numbers alone."""
     if num_workers is None:
         num_workers = loading_processes(len(data_set))  # type: ignore[arg-type]
+    check_count("num_workers", num_workers, 0)
     return DataLoader(
         data_set,
         batch_size,
@@ -219,6 +237,23 @@ def evaluating(module: nn.Module) -> Iterator[torch.device]:
             part.training = mode
 
 
+def _transformed(transform: Transform, image: Any, index: int) -> Tensor:
+    try:
+        pixels = transform(image)
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):  # others may be made of other arguments
+            raise
+        raise type(error)(f"{error} (image {index} of data_set)") from error
+    if not isinstance(pixels, Tensor) or not pixels.is_floating_point():
+        got = pixels.dtype if isinstance(pixels, Tensor) else describe(pixels)
+        raise TypeError(
+            f"transform: expected a tensor of floating point of each image, as the encoder takes "
+            f"them, got {got} of image {index}; end it with torchvision's v2.ToImage() and "
+            f"v2.ToDtype(torch.float32, scale=True)"
+        )
+    return pixels
+
+
 def _label(label: Any, index: int) -> int:
     if label is None:
         return -1
@@ -229,11 +264,21 @@ def _label(label: Any, index: int) -> int:
             f"data_set: expected an integer as the label behind the image, got {describe(label)} "
             f"at {index}; number the classes from 0, and give images without classes alone"
         )
-    if label < -1:
+    if not -1 <= label < 2**63:
         raise ValueError(
-            f"data_set: expected classes from 0, or -1 for none, got {label} at {index}"
+            f"data_set: expected classes from 0, or -1 for none, got {label} at {index}; number "
+            f"the classes from 0"
         )
     return int(label)
+
+
+def _is_pair_of_arrays(data_set: Any) -> bool:
+    """Whether it is all images and all labels, which is no list of samples."""
+    if not isinstance(data_set, tuple | list) or len(data_set) != 2:
+        return False
+    images, labels = data_set
+    both = all(isinstance(part, Tensor | np.ndarray) for part in data_set)
+    return both and labels.ndim == 1 and images.ndim > 1 and len(images) == len(labels)
 
 
 def _several_views(what: str, index: int) -> str:

@@ -19,6 +19,7 @@ except ImportError as error:
 
 from star_head import STARProjectionHead
 from star_head._checkpoint_files import read_checkpoint
+from star_head._checks import check_path
 from star_head.checkpoint import load_official_checkpoint
 from star_head.evaluation.networks import open_checkpoint
 from star_head.evaluation.preparation import Encoder
@@ -57,7 +58,7 @@ def open_trained(checkpoint: str | Path) -> Trained:
         ValueError: If there is no such file, it holds no backbone and head, or its head or views
             are not such as examples/pretrain.py makes.
     """
-    path = Path(checkpoint).expanduser()
+    path = check_path("checkpoint", checkpoint)
     if not path.is_file():
         raise ValueError(
             f"checkpoints: expected files of examples/pretrain.py or of the authors, which hold "

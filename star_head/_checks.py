@@ -1,8 +1,10 @@
 """Checks at the door: errors that name the argument, what came and what was expected."""
 
 import math
+import os
 from collections.abc import Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,6 +101,21 @@ def check_count(name: str, value: int, minimum: int = 1) -> None:
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name}: expected at least {minimum}, got {value}")
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Take a path, ``~`` being the user's own folder, or raise a TypeError."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected a path, got {describe(value)}")
+    return Path(value).expanduser()
+
+
+def check_folder(name: str, value: Any) -> Path:
+    """Take the path of a folder that is there or can be made, or say what is wrong with it."""
+    path = check_path(name, value)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{name}: expected a folder, got the file {path}")
+    return path
 
 
 def check_number(name: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from star_head._checks import describe
+from star_head._checks import check_folder, describe
 from star_head._whole_files import replacing, write_json
 from star_head.evaluation.head import HeadMeasures
 from star_head.evaluation.report.page import render
@@ -39,15 +39,24 @@ def write_report(
     """
     if not isinstance(measures, Mapping):
         raise TypeError(
-            f"measures: expected a dictionary of names and measures, got {describe(measures)}"
+            f"measures: expected a dictionary of names and measures, got {describe(measures)}; "
+            f'{{"a name": measures}} is one'
         )
     for name, found in measures.items():
+        if not isinstance(name, str):
+            raise TypeError(f"measures: expected names as keys, got {describe(name)}")
         if not isinstance(found, HeadMeasures):
             raise TypeError(
-                f"measures: expected what measure_head gives, got {describe(found)} as {name!r}"
+                f"measures: expected what measure_head gives, got {describe(found)} as {name!r}; "
+                f"measure_head(trained, data_set) measures a head"
             )
     if not measures:
-        raise ValueError("measures: expected at least one head's, got none")
+        raise ValueError("measures: expected at least one head's, got an empty dictionary")
+    if held_out is not None and not isinstance(held_out, bool):
+        raise TypeError(f"held_out: expected True, False or None, got {describe(held_out)}")
+    if dataset is not None and not isinstance(dataset, str):
+        raise TypeError(f"dataset: expected a name, got {describe(dataset)}")
+    folder = check_folder("folder", folder)
     first, *others = measures.values()
     for other in others:
         if other[1:6] != first[1:6]:  # all but numbers and pictures
@@ -55,7 +64,6 @@ def write_report(
                 f"measures: expected heads measured on the same images and views with one seed, "
                 f"got {_conditions(first)}, and {_conditions(other)}"
             )
-    folder = Path(folder).expanduser()
     results: dict[str, Any] = {
         "dataset": dataset,
         "data_dir": None if data_dir is None else str(data_dir),
