@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from star_head.evaluation._labelled import Joined
+
 # Features are kept as a rotated float32 copy up to this size, and converted chunk by chunk above.
 _COPY_BYTES = 4 * 2**30
 # Numbers in a chunk of features or logits, a few of which are held at a time.
@@ -47,7 +49,11 @@ class Problem:
     """
 
     def __init__(
-        self, features: np.ndarray, labels: np.ndarray, num_classes: int, device: torch.device
+        self,
+        features: np.ndarray | Joined,
+        labels: np.ndarray,
+        num_classes: int,
+        device: torch.device,
     ) -> None:
         self.features = features
         self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
@@ -158,7 +164,7 @@ def _rows(columns: int) -> int:
 
 
 def chunks(
-    features: np.ndarray, columns: int, dtype: torch.dtype, device: torch.device
+    features: np.ndarray | Joined, columns: int, dtype: torch.dtype, device: torch.device
 ) -> Iterator[Tensor]:
     """Some samples at a time with a one appended, (m, D + 1)."""
     rows = _rows(max(columns, features.shape[1] + 1))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from star_head.evaluation._cross_entropy import Problem, chunks
+from star_head.evaluation._labelled import Joined
 from star_head.evaluation._newton import Solution, minimise
 from star_head.evaluation._progress import steps
 
@@ -54,7 +55,7 @@ class Solutions(NamedTuple):
 
 
 def fit_path(
-    features: np.ndarray,
+    features: np.ndarray | Joined,
     labels: np.ndarray,
     strengths: Sequence[float],
     *,
@@ -141,7 +142,7 @@ def _extrapolate(before: list[tuple[float, Tensor]], log_strength: float) -> Ten
 
 
 def _check(
-    features: np.ndarray,
+    features: np.ndarray | Joined,
     labels: np.ndarray,
     strengths: Sequence[float],
     num_classes: int,

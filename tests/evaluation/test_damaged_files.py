@@ -95,8 +95,9 @@ def test_configurations_of_other_types(exported: Path) -> None:
         (key, inside) for key in ("pretrained_cfg", "model_args") for inside in config[key]
     ]
     said = []
+    values: tuple[Any, ...] = (None, {}, "x")
     for place in places:
-        for value in (None, {}, "x"):
+        for value in values:
             changed = json.loads(json.dumps(config))
             inside = changed
             for key in place[:-1]:

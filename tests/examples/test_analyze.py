@@ -395,6 +395,7 @@ def test_names(tmp_path: Path) -> None:
     assert class_names("stl10", tmp_path, 2) == ["0", "1"]
     for part in ("train/one", "train/two", "val/one"):
         (tmp_path / "split" / part).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "split" / part / "0.png")
     assert class_names("folder", tmp_path / "split", 2) == ["one", "two"]
     (tmp_path / "train_alone/train/tabby").mkdir(parents=True)
     assert class_names("imagenet100", tmp_path / "train_alone", 1) == ["tabby"]
