@@ -33,12 +33,15 @@ from star_head.examples.training.plots import draw_routing, draw_views
 from star_head.head import Routing
 from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
 
+# Of each expert. As wide as the backbone's 512 features, 16 of them would take most of the time.
+HIDDEN_DIM = 128
+
 
 def main(
     dataset: DatasetName = "digits",
     data_dir: Path | None = None,
     backbone: str = "resnet10t",
-    epochs: int = 30,
+    epochs: int = 10,
     batch_size: int = 128,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     seed: int = 0,
@@ -84,8 +87,9 @@ def main(
     statistics = estimate_statistics(transform, train.image_sizes())
     encoder = create_backbone(backbone, init="paper", input_size=size)
     width: Any = encoder.num_features
-    head = STARProjectionHead(width, width, 128, routing=routing, statistics=statistics)
-    model = STAR(encoder, head, STARLoss(temperature=0.2)).to(device)
+    head = STARProjectionHead(width, HIDDEN_DIM, 128, routing=routing, statistics=statistics)
+    model = STAR(encoder, head, STARLoss(temperature=0.2))
+    model.to(device, memory_format=torch.channels_last)  # in which convolutions are faster
     network = Trained(encoder, head, transform, {})
 
     model.eval()
