@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import timm
-from timm.layers.create_act import _ACT_LAYER_DEFAULT
+from timm.layers.create_act import _ACT_LAYER_DEFAULT, get_act_layer
 from timm.layers.create_norm import _NORM_MAP
 from timm.layers.create_norm_act import _NORM_ACT_MAP
 from timm.models import build_model_with_cfg
@@ -34,8 +34,11 @@ def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         TypeError: If a value is neither plain nor a layer that timm knows by name.
+        ValueError: If timm knows no activation of the name given.
     """
     own = FACTORY | _PLACEMENT
+    if isinstance(arguments.get("act_layer"), str):
+        _check_activation(arguments["act_layer"])
     return {
         name: value if name in own else _plain(name, value) for name, value in arguments.items()
     }
@@ -79,6 +82,14 @@ def _plain(name: str, value: Any) -> Any:
             f"can describe"
         )
     return known
+
+
+def _check_activation(name: str) -> None:
+    try:
+        get_act_layer(name)
+    except KeyError:
+        known = ", ".join(sorted(_ACT_LAYER_DEFAULT))
+        raise ValueError(f"act_layer: expected one of {known}, got {name!r}") from None
 
 
 def _layer_name(layer: Any) -> str | None:

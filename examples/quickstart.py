@@ -88,8 +88,8 @@ def main(
     encoder = create_backbone(backbone, init="paper", input_size=size)
     width: Any = encoder.num_features
     head = STARProjectionHead(width, HIDDEN_DIM, 128, routing=routing, statistics=statistics)
-    model = STAR(encoder, head, STARLoss(temperature=0.2))
-    model.to(device, memory_format=torch.channels_last)  # in which convolutions are faster
+    model = STAR(encoder, head, STARLoss(temperature=0.2)).to(device)
+    model.to(memory_format=torch.channels_last)  # in which convolutions are faster
     network = Trained(encoder, head, transform, {})
 
     model.eval()

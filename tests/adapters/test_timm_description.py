@@ -429,3 +429,9 @@ def test_a_classifier_that_is_asked_for_is_not_dropped_in_silence(count: Any) ->
 def test_a_name_that_is_none_is_said_to_be_none(name: Any) -> None:
     with pytest.raises(TypeError, match=r"name: expected a name of timm's, .*got .*; a module is"):
         create_backbone(name)
+
+
+def test_an_activation_that_timm_does_not_know_is_named() -> None:
+    with pytest.raises(ValueError, match=r"act_layer: expected one of .*silu.*, got 'nosuch'"):
+        create_backbone("resnet10t", act_layer="nosuch")
+    assert create_backbone("resnet10t", act_layer="hard_swish") is not None
