@@ -51,8 +51,10 @@ def draw_packages(folder: Path) -> dict[str, Path]:
     for part, count in (("train", 60), ("t10k", 40)):
         labels = np.arange(count, dtype=np.uint8) % 3
         images = rng.integers(0, 80, (count, 28, 28), dtype=np.uint8) + 60 * labels[:, None, None]
-        for kind, header, content in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
-            data = bytes(header) + content.astype(np.uint8).tobytes()
+        for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
+            magic = bytes([0, 0, 8, content.ndim])
+            sizes = np.array(content.shape, dtype=">u4").tobytes()
+            data = magic + sizes + content.astype(np.uint8).tobytes()
             (fashion / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(data))
     for number, (name, count) in enumerate({"animals": 50, "food": 70, "logos": 5}.items()):
         (drawings / name / "deeper").mkdir(parents=True)

@@ -75,7 +75,7 @@ def test_all_that_the_scripts_import_is_looked_for() -> None:
                 imported.add(str(node.module).partition(".")[0])
     core = {"star_head", "torch", "numpy", "einops"}
     # They come with torchvision, jsonargparse, timm and Lightning; kornia has an extra of its own.
-    beside = {"PIL", "yaml", "safetensors", "lightning_utilities", "kornia"}
+    beside = {"PIL", "yaml", "safetensors", "huggingface_hub", "lightning_utilities", "kornia"}
     assert imported - set(sys.stdlib_module_names) - core - beside <= set(command._NEEDED)
 
 
