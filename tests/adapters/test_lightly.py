@@ -286,7 +286,7 @@ def test_bad_arguments(kwargs: dict, message: str) -> None:
         (
             np.zeros((8, 8, 3)),
             TypeError,
-            "image: expected a PIL image or a uint8 tensor, got ndarray",
+            "image: expected a PIL image or a uint8 tensor, got a ndarray; PIL.Image.fromarray",
         ),
         (
             torch.rand(3, 8, 8),

@@ -206,6 +206,7 @@ def test_backbone_and_box_head_are_the_encoders_layers(name: str, c4: int, res5:
     assert detector.rpn.anchor_generator.num_anchors_per_location() == [15]
 
 
+@pytest.mark.slow
 def test_boxes_keep_their_digits_under_autocast(encoder: Path, tree: Path) -> None:
     torch.manual_seed(0)
     detector = build_detector(detection.open_encoder(str(encoder)), 21, 800).eval()
