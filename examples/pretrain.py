@@ -33,6 +33,7 @@ from star_head.examples.command_line import parser_help, print_next, with_home, 
 from star_head.examples.configs import find_config
 from star_head.examples.data.data_module import ImageDataModule
 from star_head.examples.training.checkpoints import SafeCheckpointIO
+from star_head.examples.training.lightning_messages import leave_out_needless_messages
 from star_head.examples.training.processes import leave_group
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm, fit
 from star_head.head import Routing
@@ -242,6 +243,7 @@ def named_configs(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Train as the command line says."""
+    leave_out_needless_messages()
     # Replaced in place: the processes that Lightning starts for further GPUs are given these.
     sys.argv[1:] = named_configs(with_home(with_underscores(sys.argv[1:])))
     cli = PretrainCLI(

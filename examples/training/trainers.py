@@ -19,6 +19,7 @@ from star_head._seeds import mix_seeds
 from star_head.adapters._settings import check_same_settings
 from star_head.examples.data.seeded_data import SeededDataModule, fixed_order
 from star_head.examples.training.checkpoints import SafeCheckpointIO
+from star_head.examples.training.lightning_messages import leave_out_needless_messages
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm
 
 
@@ -137,6 +138,7 @@ def create_trainer(
     Raises:
         ValueError: If an option is one that the script has set.
     """
+    leave_out_needless_messages()
     own |= {
         "default_root_dir": output,
         "logger": [TensorBoardLogger(output, "tensorboard"), CSVLogger(output, "csv")],

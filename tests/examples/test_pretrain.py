@@ -78,6 +78,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(folder=folder, output=output)
 
 
+def test_lightning_says_nothing_that_a_user_could_not_change(whole: SimpleNamespace) -> None:
+    for words in ("LeafSpec", "transfer_batch_to_device", "seamless cloud", "is not empty"):
+        assert words not in whole.output, words
+    assert "The encoder is in" in whole.output
+
+
 def test_leaves_checkpoints_logs_settings_and_an_encoder(whole: SimpleNamespace) -> None:
     folder = whole.folder
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {
