@@ -49,6 +49,9 @@ def _open(path: Path) -> None:
         json.loads(path.read_text())
     elif path.suffix == ".safetensors":
         load_file(path)
+    elif path.suffix == ".md":
+        if not path.read_text().endswith("```\n"):  # a model card ends with how to open it
+            raise ValueError("the model card is cut off")
     elif "tfevents" in path.name:
         list(EventFileLoader(str(path)).Load())
     else:

@@ -114,6 +114,7 @@ def test_files_that_are_not_whole_are_found(tmp_path: Path) -> None:
     (tmp_path / "csv/metrics.csv").write_text("step,loss\n1,0.5\n2,\n")
     (tmp_path / "config.yaml").write_text("model:\n  width: 3\n")
     (tmp_path / "config.json").write_text('{"a": 1}\n')
+    (tmp_path / "README.md").write_text("# Model\n\n```python\nimport timm\n```\n")
     (tmp_path / ".last.ckpt.partial").write_bytes(b"half")
     assert files_that_do_not_open(tmp_path) == []
     assert left_behind(tmp_path) == [".last.ckpt.partial"]
@@ -122,6 +123,7 @@ def test_files_that_are_not_whole_are_found(tmp_path: Path) -> None:
         "csv/metrics.csv": b"step,loss\n1,0.5\n2",
         "config.yaml": b"model: [",
         "config.json": b'{"a": ',
+        "README.md": b"# Model\n\n```python\nimport",
         "model.safetensors": b"",
         "last.ckpt.tmp": b"",
     }.items():

@@ -248,14 +248,15 @@ def test_a_run_in_float32_stays_near_the_loops(batches: list[STARViews], tmp_pat
     # Rounding alone grows from 1e-7 of a loss to 3e-6. It leaps where a ReLU's input is so near 0
     # that the two sides disagree on its sign: measured first at step 19, at nearly every step from
     # 31 on, and 3e-4 of a loss at most. This ViT has no ReLUs but the head's; on the ResNet above
-    # two float32 runs are 4% apart within 10 steps, and nothing can be told.
+    # two float32 runs are 4% apart within 10 steps, and nothing can be told. In the end the weights
+    # are up to 1.6% of their way apart, by the number of threads that add them up.
     star, loop = make_pair("test_vit", "mmoe", batches, torch.float32, patch_size=8)
     start = flat(loop.state_dict())
     ours, expected = fit_module(star, tmp_path, "32-true"), loop.fit(batches)
     for step, (seen, losses) in enumerate(zip(ours, expected, strict=True)):
         assert seen == pytest.approx(losses, rel=1e-5 if step < 5 else 1e-2), f"step {step}"
     end = flat(loop.state_dict())
-    assert (flat(dict(unstacked(star))) - end).norm() < 1e-2 * (end - start).norm()
+    assert (flat(dict(unstacked(star))) - end).norm() < 5e-2 * (end - start).norm()
 
 
 def flat(state: dict[str, Tensor]) -> Tensor:
