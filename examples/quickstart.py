@@ -41,7 +41,7 @@ def main(
     dataset: DatasetName = "digits",
     data_dir: Path | None = None,
     backbone: str = "resnet10t",
-    epochs: int = 10,
+    epochs: int = 8,
     batch_size: int = 128,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     seed: int = 0,
