@@ -23,7 +23,7 @@ from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation import measure_head, open_trained, write_report
 from star_head.evaluation.head import LEAST_VIEWED, LEAST_VIEWS, NEIGHBOURS
 from star_head.evaluation.report.summary import summary
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.data.class_names import class_names
 from star_head.examples.data.image_data import DatasetName, Images, load_images
 from star_head.examples.data.splits import Folders
@@ -96,6 +96,7 @@ def main(
     )
     print_table(results)
     print(f"\nThe report is {output / 'report.html'}, its numbers are in {output / 'report.json'}")
+    print_next(the_encoder_alone=f"star-head export-encoder {checkpoints[0]} encoder")
 
 
 class Sample(NamedTuple):

@@ -21,7 +21,7 @@ import torch
 from star_head._checks import check_count
 from star_head._whole_files import write_json
 from star_head.evaluation.networks import open_encoder
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.data.voc import CLASSES, TEST, TRAIN, VOCBoxes
 from star_head.examples.training.detector import DetectionModule, build_detector
 from star_head.examples.training.processes import leave_group
@@ -137,6 +137,9 @@ def main(
             **found,
         }
         write_json(output / "detection.json", results)
+        print_next(
+            the_encoder_on_labelled_images=f"star-head linear-eval {encoder} --data_dir DATA"
+        )
     leave_group()
 
 

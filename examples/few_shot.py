@@ -17,7 +17,7 @@ from star_head._whole_files import write_json
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation import extract_features, few_shot, open_encoder
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.data.few_shot_data import FewShotName, load_few_shot
 from star_head.examples.data.splits import Folders
 
@@ -71,6 +71,7 @@ def main(
         results[f"{shots}-shot"] = {"accuracy": accuracy, "95% interval": interval}
         print(f"{shots}-shot: {100 * accuracy:.2f} +- {100 * interval:.2f}")
     write_json(output, results)
+    print_next(with_all_labels=f"star-head linear-eval {encoder} --data_dir DATA")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from star_head.adapters._images import Color, cut_long_sides, to_rgb
 from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters.timm import describe_backbone, export_encoder
 from star_head.evaluation.networks import Encoder, open_encoder
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.data.image_data import Images
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferName, load_transfer
@@ -180,6 +180,7 @@ def main(
         }
         write_json(output / "finetune.json", results)
         _export(opened, output / "model")
+        print_next(the_same_encoder_frozen=f"star-head linear-eval {encoder} --data_dir DATA")
     leave_group()
 
 

@@ -23,7 +23,7 @@ from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation import Encoder, extract_features, open_encoder
 from star_head.evaluation.nearest import vote_of_each
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.data.available import measure_each
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName
@@ -85,9 +85,11 @@ def main(
             print(f"{name:14}{counts:>17}{neighbours.removeprefix('k='):>6}{columns}")
         write_json(output, {**settings, "datasets": results})
 
-    if left := measure_each(
+    left = measure_each(
         dataset, data_dir, add_row, pixel_range=pixel_range, background=background, folders=folders
-    ):
+    )
+    print_next(the_papers_protocol=f"star-head linear-eval {encoder} --data_dir DATA")
+    if left:
         sys.exit(f"not measured: {', '.join(left)}")
 
 

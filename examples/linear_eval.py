@@ -26,7 +26,7 @@ from star_head.evaluation import (
     linear_probe,
     open_encoder,
 )
-from star_head.examples.command_line import run
+from star_head.examples.command_line import print_next, run
 from star_head.examples.data.available import measure_each
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName
@@ -106,6 +106,10 @@ def main(
     )
     for of, mean in means(accuracies).items():
         print(f"mean of {of}: {100 * mean:.2f}")
+    print_next(
+        few_labels_per_class=f"star-head few-shot {encoder} FOLDER",
+        all_weights_trained=f"star-head finetune {encoder} --dataset folder --data_dir FOLDER",
+    )
     if left:
         sys.exit(f"not measured: {', '.join(left)}")
 

@@ -80,6 +80,18 @@ def test_all_that_the_scripts_import_is_looked_for() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
+def test_each_command_says_what_comes_next(name: str) -> None:
+    tree = ast.parse((EXAMPLES / f"{name.replace('-', '_')}.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (said,) = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print_next"]
+    for step in said.keywords:
+        assert isinstance(step.value, ast.JoinedStr | ast.Constant)
+        words = ast.unparse(step.value).split()
+        assert words[0].endswith("star-head")
+        assert words[1] in command.COMMANDS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_each_commands_help_shows_two_examples(name: str) -> None:
     script = EXAMPLES / f"{name.replace('-', '_')}.py"
     told = parser_help(ast.get_docstring(ast.parse(script.read_text()), clean=False))
