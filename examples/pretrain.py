@@ -21,7 +21,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_info
 
 from star_head import STAR, STARLoss, STARProjectionHead
 from star_head._whole_files import replacing
@@ -223,7 +222,7 @@ def export(module: STARModule, data: ImageDataModule, epochs: int, folder: Path)
     opening = f"timm.create_model('local-dir:{folder}', pretrained=True)"
     if describe_backbone(backbone)["small_images"]:
         opening = f"star_head.adapters.timm.load_encoder('{folder}')"
-    rank_zero_info(f"The encoder is in {folder}: {opening}")
+    print(f"The encoder is in {folder}: {opening}")
 
 
 def named_configs(arguments: Sequence[str]) -> list[str]:

@@ -121,7 +121,10 @@ def _surroundings(
 def _written_to(out: io.StringIO, err: io.StringIO) -> Iterator[None]:
     """What is printed, warned of, and logged by Lightning, which logs past a changed stderr."""
     handler = logging.StreamHandler(err)
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning")
+    ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))

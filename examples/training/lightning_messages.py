@@ -12,6 +12,12 @@ _WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",
 )
 
+# All of these log through one variable, which whoever is imported last has set.
+_LOGGERS = [
+    f"{package}.utilities.rank_zero"
+    for package in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning")
+]
+
 
 def leave_out_needless_messages() -> None:
     """Silence warnings of what the scripts do on purpose, and tips for other products.
@@ -20,7 +26,8 @@ def leave_out_needless_messages() -> None:
     """
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_is_no_tip)
 
 
 def _is_no_tip(record: logging.LogRecord) -> bool:

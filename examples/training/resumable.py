@@ -10,7 +10,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from star_head.examples.training.processes import leave_group
@@ -134,6 +133,7 @@ def fit(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except SIGTERMException:
-        rank_zero_info("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
+        if trainer.is_global_zero:
+            print("Stopped by SIGTERM; --ckpt_path=last goes on from the last epoch's end.")
         leave_group()
         sys.exit(128 + signal.SIGTERM)
