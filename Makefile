@@ -13,7 +13,7 @@ TEST_ARGS ?=
 # Two workers, one thread each; a file's tests stay together, since they share what they trained.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test test-slow test-all oldest bench cost docs lint types format clean
+.PHONY: demo test test-slow test-all oldest bench cost docs dist lint types format clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/quickstart.py $(DEMO_ARGS)
@@ -50,6 +50,11 @@ cost: $(VENV)/ready
 
 docs: $(VENV)/ready
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
+
+# The wheel and the sdist; docs/releasing.md says how they are checked.
+dist: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

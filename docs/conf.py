@@ -51,8 +51,8 @@ def rebase_links(app: Sphinx, path: Path, parent: str, content: list[str]) -> No
         text, target = link.groups()
         if target.startswith("docs/"):
             return f"[{text}]({target.removeprefix('docs/')})"
-        if target == "CHANGELOG.md":
-            return f"[{text}](changelog.md)"
+        if target in ("CHANGELOG.md", "CONTRIBUTING.md"):
+            return f"[{text}]({target.lower()})"
         # A file is copied into the site; a folder, or a page outside docs/, cannot be.
         if target.endswith(".md") or Path(app.srcdir, "..", target).is_dir():
             return text
