@@ -36,6 +36,9 @@ from star_head.metrics import expert_usage, mean_canonical_correlation, routing_
 # Of each expert. As wide as the backbone's 512 features, 16 of them would take most of the time.
 HIDDEN_DIM = 128
 
+# How often a view is mirrored. A mirrored digit is no digit.
+FLIP_PROBABILITY: dict[DatasetName, float] = {"digits": 0.0}
+
 
 def main(
     dataset: DatasetName = "digits",
@@ -83,7 +86,8 @@ def main(
         folders=folders,
     )
     size = VIEW_SIZES[dataset]
-    transform = STARTransform(size, normalize=STL10_NORMALIZE)
+    flips = FLIP_PROBABILITY.get(dataset, 0.5)
+    transform = STARTransform(size, hf_prob=flips, normalize=STL10_NORMALIZE)
     statistics = estimate_statistics(transform, train.image_sizes())
     encoder = create_backbone(backbone, init="paper", input_size=size)
     width: Any = encoder.num_features
@@ -129,7 +133,8 @@ def main(
         draw_routing(embedded.weights, output / "routing.png")
     results["expert usage"] = expert_usage(embedded.weights).tolist()
     write_json(output / "metrics.json", results)
-    draw_views(example_views(train, size), output / "views.png")
+    shown = STARTransform(size, hf_prob=flips, normalize=None)
+    draw_views(example_views(train.with_transform(shown)), output / "views.png")
     report(results, output)
 
 
@@ -165,11 +170,10 @@ def fit(model: STAR, images: Images, epochs: int, batch_size: int) -> None:
             schedule.step()
 
 
-def example_views(images: Images, size: int, count: int = 4) -> STARViews:
-    """Views of a few images spread over the data set, pixels in [0, 1]."""
-    shown = images.with_transform(STARTransform(size, normalize=None))
+def example_views(images: Images, count: int = 4) -> STARViews:
+    """Views of a few images spread over the data set."""
     indices = np.linspace(0, len(images) - 1, count).astype(int)
-    return cast(STARViews, default_collate([shown[int(i)][0] for i in indices]))
+    return cast(STARViews, default_collate([images[int(i)][0] for i in indices]))
 
 
 def report(results: dict[str, object], output: Path) -> None:
