@@ -103,6 +103,12 @@ def check_count(name: str, value: int, minimum: int = 1) -> None:
         raise ValueError(f"{name}: expected at least {minimum}, got {value}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise a TypeError unless the value is True or False; "no" would count as True."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+
+
 def check_path(name: str, value: Any) -> Path:
     """Take a path, ``~`` being the user's own folder, or raise a TypeError."""
     if not isinstance(value, str | os.PathLike):

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from star_head._checks import check_matrix, check_not_negative, describe, meant
+from star_head._checks import check_flag, check_matrix, check_not_negative, describe, meant
 from star_head._gather import gather, rank, world_size
 from star_head._info_nce import InfoNCE
 from star_head._loss_checks import (
@@ -51,8 +51,8 @@ class NTXentLoss(nn.Module):
             Every process must bring the same number of samples.
 
     Raises:
-        TypeError: If ``temperature`` is no number, or ``memory_bank_size`` is True or False:
-            ``gather_distributed`` comes third.
+        TypeError: If ``temperature`` is no number, ``gather_distributed`` is not True or False, or
+            ``memory_bank_size`` is: ``gather_distributed`` comes third.
         ValueError: If ``temperature`` is not positive, a memory bank is asked for, or
             ``gather_distributed`` is asked of a PyTorch without ``torch.distributed``.
 
@@ -85,6 +85,7 @@ class NTXentLoss(nn.Module):
                 f"STARLoss(invariant_loss=...) takes it"
             )
         check_temperature(temperature)
+        check_flag("gather_distributed", gather_distributed)
         if gather_distributed and not dist.is_available():
             raise ValueError(
                 "gather_distributed: this PyTorch was built without torch.distributed; "

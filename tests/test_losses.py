@@ -143,6 +143,13 @@ def test_bad_temperature(temperature: float) -> None:
             loss(temperature)
 
 
+@pytest.mark.parametrize("flag", ["no", 0, None, torch.tensor(True)])
+def test_gathering_is_asked_for_or_not(flag: object) -> None:
+    for loss in (NTXentLoss, STARLoss):
+        with pytest.raises(TypeError, match="gather_distributed: expected True or False, got"):
+            loss(0.2, gather_distributed=flag)
+
+
 @pytest.mark.parametrize(
     ("temperature", "error", "message"),
     [

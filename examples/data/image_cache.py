@@ -27,7 +27,7 @@ from star_head.examples.data.image_files import (
 from star_head.examples.data.image_folder import fingerprint
 
 # Raised whenever the same files would be cached otherwise.
-_FORMAT = 1
+_FORMAT = 2
 _PIXELS = "pixels.bin"
 _INDEX = "index.npy"
 

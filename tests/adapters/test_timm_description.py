@@ -1,7 +1,6 @@
 """What a file says of a backbone is data, and describes that backbone or is refused."""
 
 import json
-import socket
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import timm
 import torch
 from lightning.pytorch import Trainer
+from marker import Marker
 from torch import nn
 
 from star_head import STAR, STARProjectionHead
@@ -27,31 +27,6 @@ from star_head.adapters.timm import (
 )
 
 TRANSFORM = STARTransform(input_size=64)
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The addresses that are asked for, none of which answers."""
-    addresses: list[Any] = []
-
-    def refuse(*args: Any, **_: Any) -> None:
-        addresses.append(args)
-        raise OSError("no network here")
-
-    for name in ("getaddrinfo", "create_connection"):
-        monkeypatch.setattr(socket, name, refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return addresses
-
-
-class Marker:
-    """Pickled, it makes a file when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
 
 
 def hostile(folder: Path) -> list[dict[str, Any]]:

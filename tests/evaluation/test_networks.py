@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from marker import Marker
 from saved_runs import last, save_run
 
 from star_head.adapters.lightly import STARTransform
@@ -96,31 +96,6 @@ def test_a_folder_does_not_hide_a_model_of_timm(
     with pytest.raises(ValueError, match=r"resnet18.pth is no readable checkpoint"):
         open_encoder("resnet18.pth")
     assert asked == ["resnet10t"]
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The addresses that are asked for, none of which answers."""
-    addresses: list[Any] = []
-
-    def refuse(*args: Any, **_: Any) -> None:
-        addresses.append(args)
-        raise OSError("no network here")
-
-    for name in ("getaddrinfo", "create_connection"):
-        monkeypatch.setattr(socket, name, refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return addresses
-
-
-class Marker:
-    """Pickled, it makes a file when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize(
