@@ -8,17 +8,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from star_head import Parameter
 from star_head._nearest import nearest
+from star_head._view_parameters import images_held_out, view_parameter_r2
 from star_head.evaluation.embeddings import Embedded, Viewed
 from star_head.metrics import (
     canonical_correlations,
+    canonical_correlations_by_chance,
     expert_roles,
     expert_usage,
-    parameter_r2,
     retrieval,
     retrieval_chance,
     routing_divergence,
@@ -50,9 +50,8 @@ def redundancy(tasks: Tensor, seed: int) -> dict[str, Any] | None:
     if num_tasks < 2 or n <= width:
         return None
     invariant, equivariant = tasks.unbind(dim=1)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     spectrum = canonical_correlations(invariant, equivariant)
-    chance = canonical_correlations(invariant[order], equivariant)
+    chance = canonical_correlations_by_chance(invariant, equivariant, seed)
     return {
         "images": n,
         "mean": spectrum.mean().item(),
@@ -129,19 +128,12 @@ def parameters_read_off(viewed: Viewed, seed: int) -> dict[str, Any]:
         viewed: Of the views.
         seed: Of the images that are held out.
     """
-    m, k = viewed.params.shape[:2]
-    order = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
-    held_out = torch.zeros(m, dtype=torch.bool)
-    held_out[order[: max(1, m // 5)]] = True
+    m = len(viewed.params)
+    held_out = images_held_out(m, seed)
     r2 = {}
     of_images, of_views = spaces(viewed.original), spaces(viewed)
     for name in of_images:
-        values = parameter_r2(
-            of_images[name].repeat_interleave(k, dim=0),
-            of_views[name].flatten(0, 1),
-            viewed.params.flatten(0, 1),
-            held_out.repeat_interleave(k),
-        )
+        values = view_parameter_r2(of_images[name], of_views[name], viewed.params, held_out)
         r2[name] = dict(zip((p.label for p in Parameter), plain(values), strict=True))
     return {
         "images trained on": m - int(held_out.sum()),

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from star_head._checks import check_count
 from star_head._nearest import nearest
+from star_head._voting import accuracies_of_votes, nearest_neighbour_accuracy, rank_truth
 from star_head.evaluation._labelled import (
     Features,
     Labelled,
@@ -24,10 +24,16 @@ from star_head.evaluation._labelled import (
 )
 from star_head.evaluation._progress import counting
 
-# Test images that are voted on at a time.
+# Training images that are compared at a time.
 _CHUNK = 1_024
-# Classes of which one is to be the right one.
-_TOP = 5
+
+__all__ = [
+    "NearestNeighbours",
+    "nearest_neighbour_accuracy",
+    "nearest_neighbours",
+    "rank_truth",
+    "vote_of_each",
+]
 
 
 class NearestNeighbours(NamedTuple):
@@ -105,57 +111,13 @@ def vote_of_each(
     num_classes = 1 + int(max(train.labels.max(), test.labels.max()))
     votes = torch.from_numpy(train.labels).to(device)[found.indices]  # (n, k)
     truth = torch.from_numpy(test.labels).to(device)
-    results = {}
-    for k in counts:
-        ranks = rank_truth(found.similarities[:, :k], votes[:, :k], truth, num_classes, temperature)
-        top1, top5 = ((ranks < top).double().mean().item() for top in (1, _TOP))
-        results[k] = NearestNeighbours(top1, top5 if num_classes > _TOP else None)
+    results = {
+        k: NearestNeighbours(*shares)
+        for k, shares in accuracies_of_votes(
+            found.similarities, votes, truth, counts, num_classes, temperature
+        ).items()
+    }
     return results
-
-
-def nearest_neighbour_accuracy(
-    bank: Tensor, bank_labels: np.ndarray, queries: Tensor, labels: np.ndarray
-) -> float:
-    """Share of queries (n, D) whose nearest in the bank (N, D), by cosine, has their label.
-
-    For curves of a training: an encoder that gives all images the same has a number here too.
-    """
-    indices = nearest(bank, queries, 1).indices[:, 0].numpy()
-    return float((bank_labels[indices] == labels).mean())
-
-
-def rank_truth(
-    similarities: Tensor, votes: Tensor, truth: Tensor, num_classes: int, temperature: float
-) -> Tensor:
-    """How many classes the neighbours put before the right one, (n,).
-
-    A class for which none votes comes after all others, so that with one neighbour the right class
-    is first or nowhere; lightly fills up with classes at hazard. Of equal classes, the one with the
-    lower label is first.
-
-    Args:
-        similarities: Of each image's neighbours, (n, k).
-        votes: Their classes, (n, k).
-        truth: Each image's class, (n,).
-        num_classes: Classes are below it.
-        temperature: Neighbours have the weight exp(similarity / temperature).
-
-    Returns:
-        Ranks from 0; ``num_classes`` where none votes for the right class.
-    """
-    classes = torch.arange(num_classes, device=votes.device)
-    ranks = []
-    for start in range(0, len(votes), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        s = similarities[rows].double()
-        # In each row, weights relative to the largest: the order is the same, and none overflows.
-        weights = ((s - s.amax(dim=1, keepdim=True)) / temperature).exp()
-        scores = weights.new_zeros(len(weights), num_classes).scatter_add_(1, votes[rows], weights)
-        right = truth[rows].unsqueeze(1)
-        score = scores.gather(1, right)
-        before = (scores > score) | ((scores == score) & (classes < right))
-        ranks.append(torch.where(score.squeeze(1) > 0, before.sum(dim=1), num_classes))
-    return torch.cat(ranks)
 
 
 def _check_unlike(train: Features) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -18,8 +17,8 @@ except ImportError as error:
         'star_head.evaluation reads images by Pillow: pip install "star-head[evaluation]"'
     ) from error
 
-from star_head import STARViews
 from star_head._checks import check_count, describe
+from star_head._modes import evaluation_mode
 from star_head._processors import loading_processes
 from star_head.adapters._images import (
     Color,
@@ -28,9 +27,7 @@ from star_head.adapters._images import (
     to_rgb,
 )
 from star_head.adapters._pixel_range import PixelRange, check_pixel_range
-
-# Entries of a dictionary that may be what is meant by a label.
-_LABEL = re.compile("label|class|target", re.IGNORECASE)
+from star_head.adapters._samples import split_sample as split_sample
 
 Transform: TypeAlias = Callable[[Any], Any]
 
@@ -163,32 +160,6 @@ def check_data_set(data_set: Any) -> DataSet:
     return taken
 
 
-def split_sample(sample: Any, index: int) -> tuple[Any, int]:
-    """The image and the label of what a data set gives."""
-    if isinstance(sample, STARViews):
-        raise TypeError(_several_views("STARViews", index))
-    if isinstance(sample, Mapping):
-        if "image" not in sample:
-            raise TypeError(
-                f'data_set: expected "image" and "label" in a dictionary, got '
-                f"{describe(sample)} at {index}; rename its entries"
-            )
-        others = [key for key in sample if _LABEL.search(str(key))]
-        if "label" not in sample and others:
-            raise TypeError(
-                f'data_set: expected the class as "label" in a dictionary, got '
-                f"{', '.join(map(repr, others))} at {index}; rename the one that is meant"
-            )
-        return sample["image"], _label(sample.get("label"), index)
-    if isinstance(sample, tuple | list):
-        if not sample:
-            raise TypeError(f"data_set: expected (image, label), got {describe(sample)} at {index}")
-        if isinstance(sample[0], tuple | list):
-            raise TypeError(_several_views(describe(sample[0]), index))
-        return sample[0], _label(sample[1] if len(sample) > 1 else None, index)
-    return sample, -1
-
-
 def load(
     data_set: Dataset[Any],
     batch_size: int,
@@ -226,15 +197,9 @@ def stack(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[torch.device]:
     """Put a module into evaluation mode for a while, without gradients, and say where it is."""
-    modes = {part: part.training for part in module.modules()}
     parameter = next(module.parameters(), None)
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield torch.device("cpu") if parameter is None else parameter.device
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    with evaluation_mode(module), torch.inference_mode():
+        yield torch.device("cpu") if parameter is None else parameter.device
 
 
 def _transformed(transform: Transform, image: Any, index: int) -> Tensor:
@@ -254,24 +219,6 @@ def _transformed(transform: Transform, image: Any, index: int) -> Tensor:
     return pixels
 
 
-def _label(label: Any, index: int) -> int:
-    if label is None:
-        return -1
-    if isinstance(label, Tensor | np.ndarray) and label.ndim == 0:
-        label = label.item()
-    if isinstance(label, bool) or not isinstance(label, int | np.integer):
-        raise TypeError(
-            f"data_set: expected an integer as the label behind the image, got {describe(label)} "
-            f"at {index}; number the classes from 0, and give images without classes alone"
-        )
-    if not -1 <= label < 2**63:
-        raise ValueError(
-            f"data_set: expected classes from 0, or -1 for none, got {label} at {index}; number "
-            f"the classes from 0"
-        )
-    return int(label)
-
-
 def _is_pair_of_arrays(data_set: Any) -> bool:
     """Whether it is all images and all labels, which is no list of samples."""
     if not isinstance(data_set, tuple | list) or len(data_set) != 2:
@@ -279,10 +226,3 @@ def _is_pair_of_arrays(data_set: Any) -> bool:
     images, labels = data_set
     both = all(isinstance(part, Tensor | np.ndarray) for part in data_set)
     return both and labels.ndim == 1 and images.ndim > 1 and len(images) == len(labels)
-
-
-def _several_views(what: str, index: int) -> str:
-    return (
-        f"data_set: expected one image, got {what} at {index}; several views are for training: "
-        f"open the data set once more without that transform"
-    )
