@@ -13,18 +13,15 @@ from typing import Any
 import numpy as np
 from lightly.data import LightlyDataset
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from star_head import estimate_statistics
+from star_head import STARViews, estimate_statistics
 from star_head._whole_files import write_json
-from star_head.adapters.lightly import (
-    STL10_NORMALIZE,
-    STARMultiViewTransform,
-    STARTransform,
-    STARViewTransform,
-    expert_width,
-)
+from star_head.adapters.lightly import STL10_NORMALIZE, expert_width
 from star_head.adapters.timm import create_backbone
+from star_head.adapters.torchvision import RecordedAugmentation, RecordedTransform
 from star_head.evaluation.embeddings import embed, embed_views, measure_features
 from star_head.evaluation.measures import equivariance
 from star_head.evaluation.trained import Trained
@@ -41,7 +38,7 @@ EXPERTS: dict[Routing, int] = {"mmoe": 16, "shared": 3, "separate": 2, "invarian
 
 def run_method(
     method: Callable[..., LightningModule],
-    create_transform: Callable[..., STARTransform | STARMultiViewTransform] = STARTransform,
+    create_transform: Callable[..., RecordedTransform],
 ) -> None:
     """Run a method's file as a script.
 
@@ -81,9 +78,7 @@ def run_method(
         seed_everything(seed, verbose=False)
         train, held_out = load_labelled(dataset, data_dir, batch_size)
         transform = create_transform(VIEW_SIZES[dataset], normalize=STL10_NORMALIZE)
-        recorded = (
-            transform.recorded[0] if isinstance(transform, STARMultiViewTransform) else transform
-        )
+        recorded = OnRGB(transform)
         encoder = create_backbone(backbone, input_size=VIEW_SIZES[dataset])
         module = method(
             encoder,
@@ -94,7 +89,7 @@ def run_method(
         )
         head: Any = module.projection_head
         loader = DataLoader(
-            LightlyDataset.from_torch_dataset(train.with_transform(transform)),
+            LightlyDataset.from_torch_dataset(train.with_transform(recorded)),
             batch_size,
             shuffle=True,
             drop_last=True,
@@ -149,7 +144,40 @@ def retrieval_of_views(trained: Trained, held_out: Images) -> dict[str, float]:
     return {"MRR": found["measured"][rank], "MRR by chance": found["by chance"][rank]}
 
 
-def as_trained(module: Any, transform: STARViewTransform) -> Trained:
+class OnRGB:
+    """A method's transform on images made RGB, as LightlyDataset opens them.
+
+    Digits are grey, and lightly normalises three channels. What is sampled and applied is the
+    first view.
+
+    Args:
+        transform: The method's.
+    """
+
+    def __init__(self, transform: RecordedTransform) -> None:
+        self.transform = transform
+
+    def __call__(self, image: Image.Image) -> STARViews:
+        return self.transform(self.to_rgb(image))
+
+    def to_rgb(self, image: Image.Image) -> Image.Image:
+        """The image that views are made from."""
+        return image.convert("RGB")
+
+    def original(self, image: Image.Image) -> Tensor:
+        """The image without anything random."""
+        return self.transform.original(self.to_rgb(image))
+
+    def sample(self, image: Image.Image) -> RecordedAugmentation:
+        """Draw a record of the first view."""
+        return self.transform.sample(image)
+
+    def apply(self, image: Image.Image, record: RecordedAugmentation) -> Tensor:
+        """Make the view that a record describes."""
+        return self.transform.apply(image, record)
+
+
+def as_trained(module: Any, transform: Any) -> Trained:
     """What measures networks takes."""
     module.eval()
     return Trained(module.backbone, module.projection_head, transform, {})

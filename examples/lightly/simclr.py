@@ -4,22 +4,31 @@ from typing import Any
 
 import torch
 from lightly.loss import NTXentLoss
+from lightly.transforms import SimCLRTransform
+from lightly.transforms.utils import IMAGENET_NORMALIZE
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from star_head import STAREmbeddings, STARProjectionHead
 from star_head.adapters.lightly import equivariant_loss
-from star_head.examples.lightly.run_method import run_method
+from star_head.adapters.torchvision import RecordedTransform
+
+HIDDEN_DIM = 128  # of each of 16 experts: 512 / √16 (docs/methods.md)
+OUTPUT_DIM = 128  # SimCLR's
+TEMPERATURE = 0.2  # STAR's (arXiv 2510.27222)
+LEARNING_RATE = 1e-3  # AdamW's default, for short runs on small data
 
 
 class SimCLR(LightningModule):
     """As the paper, with narrower experts; :class:`star_head.STAR` is the same in one module."""
 
-    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
+    def __init__(
+        self, backbone: nn.Module, width: int, hidden_dim: int = HIDDEN_DIM, **star: Any
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, hidden_dim, 128, **star)
-        self.criterion = NTXentLoss(temperature=0.2)
+        self.projection_head = STARProjectionHead(width, hidden_dim, OUTPUT_DIM, **star)
+        self.criterion = NTXentLoss(temperature=TEMPERATURE)
 
     def forward(self, x: Tensor) -> STAREmbeddings:
         return self.projection_head(self.backbone(x).flatten(start_dim=1))
@@ -32,8 +41,17 @@ class SimCLR(LightningModule):
         return invariant + equivariant
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+        return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE)
+
+
+def create_transform(
+    input_size: int = 224, normalize: dict[str, list[float]] = IMAGENET_NORMALIZE
+) -> RecordedTransform:
+    """The views of lightly's SimCLR, recorded."""
+    return RecordedTransform(SimCLRTransform(input_size=input_size, normalize=normalize))
 
 
 if __name__ == "__main__":
-    run_method(SimCLR)
+    from star_head.examples.lightly.run_method import run_method
+
+    run_method(SimCLR, create_transform)

@@ -4,21 +4,29 @@ from typing import Any
 
 import torch
 from lightly.loss import VICRegLoss
+from lightly.transforms import VICRegTransform
+from lightly.transforms.utils import IMAGENET_NORMALIZE
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from star_head import STAREmbeddings, STARProjectionHead
 from star_head.adapters.lightly import equivariant_loss
-from star_head.examples.lightly.run_method import run_method
+from star_head.adapters.torchvision import RecordedTransform
+
+HIDDEN_DIM = 128  # of each of 16 experts: 512 / √16 (docs/methods.md)
+OUTPUT_DIM = 512  # VICReg has 8,192
+LEARNING_RATE = 1e-3  # AdamW's default, for short runs on small data
 
 
 class VICReg(LightningModule):
     """Variance and covariance keep either task's embeddings apart, without negatives."""
 
-    def __init__(self, backbone: nn.Module, width: int, hidden_dim: int = 128, **star: Any) -> None:
+    def __init__(
+        self, backbone: nn.Module, width: int, hidden_dim: int = HIDDEN_DIM, **star: Any
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(width, hidden_dim, 512, **star)
+        self.projection_head = STARProjectionHead(width, hidden_dim, OUTPUT_DIM, **star)
         self.criterion = VICRegLoss()
 
     def forward(self, x: Tensor) -> STAREmbeddings:
@@ -32,8 +40,17 @@ class VICReg(LightningModule):
         return invariant + equivariant
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+        return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE)
+
+
+def create_transform(
+    input_size: int = 224, normalize: dict[str, list[float]] = IMAGENET_NORMALIZE
+) -> RecordedTransform:
+    """The views of lightly's VICReg, recorded."""
+    return RecordedTransform(VICRegTransform(input_size=input_size, normalize=normalize))
 
 
 if __name__ == "__main__":
-    run_method(VICReg)
+    from star_head.examples.lightly.run_method import run_method
+
+    run_method(VICReg, create_transform)

@@ -1,24 +1,40 @@
 """Every method's example: its step with STAR and without, and a training run."""
 
+import ast
 import copy
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lightly.data import LightlyDataset
+from lightly.transforms import (
+    BYOLTransform,
+    BYOLView1Transform,
+    BYOLView2Transform,
+    DINOTransform,
+    MoCoV2Transform,
+    SimCLRTransform,
+    SimSiamTransform,
+    SwaVTransform,
+    VICRegTransform,
+)
 from lightly_references import step
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from running import output_of, run_here
+from same_draws import picture, seed_all, states
 from torch import nn
 from torch.utils.data import DataLoader
 
-from star_head import STARViews
-from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
+from star_head import STARViews, estimate_statistics
+from star_head.adapters.lightly import STL10_NORMALIZE
+from star_head.adapters.torchvision import RecordedTransform
 
 FOLDER = Path(__file__).parents[2] / "examples/lightly"
 METHODS = {
@@ -57,14 +73,73 @@ def make(module: ModuleType, name: str, routing: str) -> LightningModule:
         nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
     )
     star: dict[str, object] = {"num_experts": 2} if routing == "mmoe" else {}
-    return getattr(module, METHODS[name])(backbone, 12, statistics="stl10", routing=routing, **star)
+    star["statistics"] = estimate_statistics(module.create_transform(16), (20, 24), 100)
+    return getattr(module, METHODS[name])(backbone, 12, routing=routing, **star)
 
 
 def make_loader(module: ModuleType, images: Path) -> DataLoader:
     """As lightly's users make it: their own data set class on a folder."""
-    create = getattr(module, "multi_crop", STARTransform)
-    dataset = LightlyDataset(input_dir=str(images), transform=create(16, normalize=STL10_NORMALIZE))
+    transform = module.create_transform(16, normalize=STL10_NORMALIZE)
+    dataset = LightlyDataset(input_dir=str(images), transform=transform)
     return DataLoader(dataset, batch_size=8, shuffle=True, drop_last=True)
+
+
+# As lightly's documentation has them.
+TRANSFORMS: dict[str, Callable[[], Callable[[Any], list[torch.Tensor]]]] = {
+    **dict.fromkeys(("simclr", "dcl", "nnclr"), lambda: SimCLRTransform(16)),
+    **dict.fromkeys(
+        ("byol", "barlow_twins"),
+        lambda: BYOLTransform(BYOLView1Transform(16), BYOLView2Transform(16)),
+    ),
+    "moco": lambda: MoCoV2Transform(16),
+    "simsiam": lambda: SimSiamTransform(16),
+    "vicreg": lambda: VICRegTransform(16),
+    "dino": lambda: DINOTransform(global_crop_size=16, local_crop_size=12),
+    "swav": lambda: SwaVTransform(crop_sizes=(16, 12)),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_views_are_those_that_lightly_makes_for_it(name: str) -> None:
+    transform = load(name).create_transform(16)
+    assert type(transform) is RecordedTransform
+    for seed in range(4):
+        image = picture(20, 24, seed)
+        seed_all(seed)
+        expected = TRANSFORMS[name]()(image)
+        after = states()
+        seed_all(seed)
+        views = transform(image)
+        assert states() == after
+        assert len(views.params) == 2
+        for view, plain in zip(views.views, expected, strict=True):
+            assert torch.equal(view, plain)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_file_can_be_pasted_alone(name: str) -> None:
+    """It needs no neighbour unless run as a script, and its numbers have names and sources."""
+    text = (FOLDER / f"{name}.py").read_text()
+    tree = ast.parse(text)
+    *body, main = tree.body
+    assert isinstance(main, ast.If)
+    for node in (node for statement in body for node in ast.walk(statement)):
+        assert not isinstance(node, ast.Import | ast.ImportFrom) or "examples" not in (
+            ast.unparse(node)
+        )
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+    lines = text.splitlines()
+    constants = [node for node in body if isinstance(node, ast.Assign)]
+    assert len(constants) >= 3
+    for constant in constants:
+        assert "#" in lines[constant.lineno - 1] + lines[constant.lineno - 2], lines
+    (method,) = [node for node in body if isinstance(node, ast.ClassDef)]
+    numbers = {n.value for n in ast.walk(method) if isinstance(n, ast.Constant)}
+    assert {n for n in numbers if isinstance(n, int | float)} <= {0, 1, 2, 0.5}  # and booleans
+    pasted: dict[str, Any] = {"__name__": "pasted"}
+    exec(text, pasted)
+    assert issubclass(pasted[METHODS[name]], LightningModule)
 
 
 class Gradients:
@@ -117,12 +192,12 @@ def test_trains_both_tasks(name: str, images: Path) -> None:
     )
 
 
-def make_views(name: str, with_star: bool) -> STARViews:
+def make_views(name: str, with_star: bool, parameter_dim: int) -> STARViews:
     """A batch in float64; without STAR the originals would spoil whatever took them."""
     generator = torch.Generator().manual_seed(1)
-    sides = [16, 16] + [12] * (4 if name in ("dino", "swav") else 0)
+    sides = [16, 16] + [12] * (6 if name in ("dino", "swav") else 0)
     views = [torch.randn(8, 3, side, side, generator=generator).double() for side in sides]
-    params = 10 * torch.rand(2, 8, 11, generator=generator).double()
+    params = 10 * torch.rand(2, 8, parameter_dim, generator=generator).double()
     original = torch.randn(8, 3, 16, 16, generator=generator).double()
     if not with_star:
         original = torch.full_like(original, torch.nan)
@@ -149,7 +224,8 @@ def test_a_step_is_the_methods_own(name: str, routing: str) -> None:
     method = in_mid_training(make(load(name), name, routing))
     twin = copy.deepcopy(method)
     twin.trainer = TRAINER
-    views = make_views(name, with_star)
+    predictor = method.projection_head.predictor
+    views = make_views(name, with_star, predictor.parameter_dim if with_star else 11)
     loss = method.training_step((views, None), 0)
     loss.backward()
     expected = step(name, twin, views, with_star)
@@ -178,7 +254,7 @@ def test_a_step_is_the_methods_own(name: str, routing: str) -> None:
 def test_targets_carry_no_gradient(name: str) -> None:
     method = in_mid_training(make(load(name), name, "mmoe"))
     # Even where an image would ask for one.
-    images = make_views(name, True).views[0].requires_grad_()
+    images = make_views(name, True, 11).views[0].requires_grad_()
     assert not method.forward_momentum(images).requires_grad
     momentum = [p for key, p in method.named_parameters() if "_momentum" in key]
     assert momentum
