@@ -2,9 +2,10 @@
 import torch
 import torchvision
 
+from lightly import transforms
 from lightly.data import LightlyDataset
 from star_head import STARLoss, STARProjectionHead
-from star_head.adapters.lightly import STARTransform
+from star_head.adapters.torchvision import RecordedTransform
 
 
 # Create a PyTorch module for the SimCLR model.
@@ -34,7 +35,7 @@ backbone.fc = torch.nn.Identity()
 model = SimCLR(backbone)
 
 # Prepare transform that creates multiple random views for every image.
-transform = STARTransform(input_size=32, cj_prob=0.5)
+transform = RecordedTransform(transforms.SimCLRTransform(input_size=32, cj_prob=0.5))
 
 
 # Create a dataset from your image folder.
@@ -59,8 +60,7 @@ for epoch in range(10):
         e = model(original).equivariant
         z0 = model(view0)
         z1 = model(view1)
-        predicted = [model.projection_head.predict(e, p) for p in params]
-        loss = criterion(z0, z1, *predicted).total
+        loss = criterion(z0, z1, *(model.projection_head.predict(e, p) for p in params)).total
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 
-def check_matrix(name: str, tensor: Tensor, width: int | None = None) -> None:
-    """Raise unless ``tensor`` is a floating-point tensor of shape (B, width)."""
+def check_matrix(name: str, tensor: Tensor, width: int | None = None, remedy: str = "") -> None:
+    """Raise unless ``tensor`` is a floating-point tensor of shape (B, width).
+
+    Args:
+        name: The argument's.
+        tensor: It.
+        width: D, if only one is right.
+        remedy: What the message ends with where the shape is wrong.
+    """
     expected = "(B, D)" if width is None else f"(B, {width})"
     if not isinstance(tensor, Tensor):
         raise TypeError(
@@ -21,7 +28,7 @@ def check_matrix(name: str, tensor: Tensor, width: int | None = None) -> None:
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
     if tensor.ndim != 2 or (width is not None and tensor.shape[1] != width):
-        raise ValueError(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}")
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(tensor.shape)}{remedy}")
 
 
 def check_pooled(name: str, features: Any) -> Tensor:

@@ -154,7 +154,13 @@ class EquivariantPredictor(nn.Module):
             )
         check_matrix("embedding", embedding, self.embedding_dim)
         check_dtype("embedding", embedding, self.psi.weight)
-        check_matrix("params", params, self.parameter_dim)
+        check_matrix(
+            "params",
+            params,
+            self.parameter_dim,
+            "; statistics=estimate_statistics(transform, image_sizes) makes a head of a "
+            "transform's own numbers",
+        )
         if params.shape[0] != embedding.shape[0]:
             raise ValueError(
                 f"params: expected as many rows as embedding, {embedding.shape[0]}, "

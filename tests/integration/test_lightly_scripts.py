@@ -43,7 +43,11 @@ def test_only_the_recipe_changes_a_script(name: str) -> None:
         assert len(found) <= len(shown)
         # Nothing is in a changed line that the recipe does not show and the script did not have.
         assert words(found) <= words(shown) | words(original)
-    assert not re.search("lightly.*(SimCLR|NTXent)", "\n".join(ours))
+    changed_script = "\n".join(ours)
+    assert not re.search("lightly.*(SimCLRProjectionHead|NTXent)", changed_script)
+    # The transform stays lightly's, with its arguments, within ours.
+    (before,) = re.findall(r"^transform = (.*)$", "\n".join(original), re.MULTILINE)
+    assert f"\ntransform = RecordedTransform({before})\n" in changed_script
 
 
 @pytest.mark.slow

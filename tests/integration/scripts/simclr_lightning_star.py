@@ -4,10 +4,11 @@ import pytorch_lightning as pl
 import torch
 import torchvision
 from lightly.data import LightlyDataset
+from lightly.transforms import SimCLRTransform
 from torch import nn
 
 from star_head import STARLoss, STARProjectionHead
-from star_head.adapters.lightly import STARTransform
+from star_head.adapters.torchvision import RecordedTransform
 
 
 class SimCLR(pl.LightningModule):
@@ -28,8 +29,7 @@ class SimCLR(pl.LightningModule):
         e = self.forward(original).equivariant
         z0 = self.forward(x0)
         z1 = self.forward(x1)
-        predicted = [self.projection_head.predict(e, p) for p in params]
-        loss = self.criterion(z0, z1, *predicted).total
+        loss = self.criterion(z0, z1, *(self.projection_head.predict(e, p) for p in params)).total
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
@@ -40,7 +40,7 @@ class SimCLR(pl.LightningModule):
 
 model = SimCLR()
 
-transform = STARTransform(input_size=32)
+transform = RecordedTransform(SimCLRTransform(input_size=32))
 dataset = LightlyDataset("images", transform=transform)
 
 dataloader = torch.utils.data.DataLoader(

@@ -3,17 +3,19 @@
 import torch
 import torchvision
 from lightly.data import LightlyDataset
+from lightly.transforms import SimCLRTransform
 from torch import nn
 
-from star_head import STARLoss, STARProjectionHead
-from star_head.adapters.lightly import STARTransform
+from star_head import STARLoss, STARProjectionHead, estimate_statistics
+from star_head.adapters.torchvision import RecordedTransform
 
 
 class SimCLR(nn.Module):
     def __init__(self, backbone):
         super().__init__()
         self.backbone = backbone
-        self.projection_head = STARProjectionHead(512, 512, 128, statistics="imagenet100")
+        statistics = estimate_statistics(transform, "images")
+        self.projection_head = STARProjectionHead(512, 512, 128, statistics=statistics)
 
     def forward(self, x):
         x = self.backbone(x).flatten(start_dim=1)
@@ -21,6 +23,7 @@ class SimCLR(nn.Module):
         return z
 
 
+transform = RecordedTransform(SimCLRTransform(input_size=32, gaussian_blur=0.0))
 resnet = torchvision.models.resnet18()
 backbone = nn.Sequential(*list(resnet.children())[:-1])
 model = SimCLR(backbone)
@@ -28,7 +31,6 @@ model = SimCLR(backbone)
 device = "cuda" if torch.cuda.is_available() else "cpu"
 model.to(device)
 
-transform = STARTransform(input_size=32, gaussian_blur=0.0)
 dataset = LightlyDataset("images", transform=transform)
 
 dataloader = torch.utils.data.DataLoader(
@@ -52,8 +54,7 @@ for epoch in range(3):
         e = model(original).equivariant
         z0 = model(x0)
         z1 = model(x1)
-        predicted = [model.projection_head.predict(e, p) for p in params]
-        loss = criterion(z0, z1, *predicted).total
+        loss = criterion(z0, z1, *(model.projection_head.predict(e, p) for p in params)).total
         total_loss += loss.detach()
         loss.backward()
         optimizer.step()
