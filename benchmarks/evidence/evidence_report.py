@@ -1,4 +1,4 @@
-"""Draw what the runs gave and write the tables of docs/evidence.md.
+"""Draw what the runs gave and write the tables of docs/evidence.md and README's.
 
     python -m benchmarks.evidence.evidence_report
 
@@ -11,6 +11,7 @@ from statistics import mean
 
 import torch
 
+from benchmarks.evidence.claims import claims_table
 from benchmarks.evidence.evidence_plots import draw_experts, draw_redundancy
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.results import (
@@ -55,7 +56,6 @@ QUESTIONS: tuple[tuple[str, str, Measure, int], ...] = (
     ("shared", "separate", LINEAR, 1),
     ("shared", "separate", ELSEWHERE, 1),
 )
-SUMMARY = (LINEAR, ELSEWHERE, CORRELATION, RANK)
 
 
 def main(
@@ -68,7 +68,7 @@ def main(
     Args:
         folder: Of the runs' JSON files.
         page: The Markdown file.
-        readme: That with the summary.
+        readme: The Markdown file with the table of the paper's claims.
     """
     budgets = read_budgets(folder)
     whole = [budget for budget in budgets if budget.runs.keys() == METHODS.keys()]
@@ -80,21 +80,20 @@ def main(
     fill_page(
         page,
         {
-            "evidence: runs": [line for b in budgets for line in runs_table(b, MEASURES)],
+            "evidence: runs": [line for b in budgets for line in runs_table(b)],
             "evidence: orderings": orderings_table(budgets, ORDERINGS),
             "evidence: questions": orderings_table(budgets, QUESTIONS),
         },
     )
-    summary = [line for budget in whole for line in runs_table(budget, SUMMARY)]
-    fill_page(readme, {"evidence: summary": summary})
+    fill_page(readme, {"evidence: claims": claims_table(whole)})
 
 
-def runs_table(budget: Budget, measures: Sequence[Measure]) -> Iterator[str]:
+def runs_table(budget: Budget) -> Iterator[str]:
     """Measures of all methods, over seeds."""
     runs = [run for of_seed in budget.runs.values() for run in of_seed.values()]
     chances = (
         f"{measure.title} {spread(found, measure.digits)}"
-        for measure in measures
+        for measure in MEASURES
         if measure.chance is not None
         and (found := [c for r in runs if (c := measure.chance(r)) is not None])
     )
@@ -104,15 +103,14 @@ def runs_table(budget: Budget, measures: Sequence[Measure]) -> Iterator[str]:
     rows = (
         [
             METHODS[name].title.replace(" ", "\u00a0"),
-            *(spread(budget.values(name, m), m.digits) for m in measures),
+            *(spread(budget.values(name, m), m.digits) for m in MEASURES),
         ]
         for name in budget.runs
     )
-    yield from table(["", *(measure.title for measure in measures)], rows)
-    if NEAREST in measures:
-        untrained = spread((100 * run["1-NN untrained"] for run in runs), 1)
-        yield f"1-NN untrained {untrained}."
-    yield f"By chance: {'; '.join(chances)}."
+    yield from table(["", *(measure.title for measure in MEASURES)], rows)
+    untrained = spread((100 * run["1-NN untrained"] for run in runs), 1)
+    yield f"1-NN untrained: {untrained}."
+    yield f"Chance level: {'; '.join(chances)}."
     yield ""
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.evidence import collect, data_sets, evidence_report
+from benchmarks.evidence.claims import claims_table
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.results import (
     COLOUR,
@@ -228,12 +229,37 @@ def test_the_page_is_filled_from_the_runs(folder: Path, tmp_path: Path) -> None:
     assert (
         "| STAR-MMoE, 16 experts below separate heads | canonical correlation | 3 of 3 (" in once[0]
     )
-    assert "| SimCLR | 51.5\u00a0±\u00a01.5 | 25.8\u00a0±\u00a00.8 | - | - |" in once[1]
+    assert "Chance level: canonical correlation 0.200" in once[0]
+    rows = [line.split(" | ") for line in once[1].splitlines() if line.endswith(" of 3 runs |")]
+    assert [row[2] for row in rows] == [
+        "25.8 → 31.8",
+        "25.2 → 31.8",
+        "0.45 → 0.36",
+        "0.49 → 0.36",
+    ]
+    assert all(row[3] == "**reproduced**, 3 of 3 runs |" for row in rows)
     for name in ("redundancy", "experts", "usage"):
         with Image.open(page.with_name(f"evidence_{name}.png")) as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
     evidence_report.main(folder, page, readme)
     assert (page.read_text(), readme.read_text()) == once
+
+
+@pytest.mark.parametrize(
+    ("by", "verdict"),
+    [(0.0, "undecided**, 2 of 3"), (1.0, "not reproduced: the opposite**, 0 of 3")],
+)
+def test_a_claim_is_not_reproduced_by_its_mean_alone(folder: Path, by: float, verdict: str) -> None:
+    """One seed that contradicts the claim leaves it undecided, whatever the others gain."""
+    for seed in (0, 1, 2):
+        path = folder / f"separate_{seed}.json"
+        run = json.loads(path.read_text())
+        star = json.loads((folder / f"mmoe16_{seed}.json").read_text())
+        worse = star["canonical correlation"]["measured"] - (0.01 if seed == 1 else -0.3 + by)
+        run["canonical correlation"]["measured"] = worse
+        path.write_text(json.dumps(run))
+    last = [line for line in claims_table(read_budgets(folder)) if "separate heads, can" in line]
+    assert verdict in last[0]
 
 
 def test_reports_want_all_methods(folder: Path, tmp_path: Path) -> None:
