@@ -14,7 +14,7 @@ project = "star-head"
 author = "The star-head developers"
 version = release = star_head.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 highlight_language = "none"
@@ -42,6 +42,8 @@ html_copy_source = False
 html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
+# Not on what a program printed, nor on a diff.
+copybutton_selector = "div:not(.highlight-text, .highlight-diff) > div.highlight > pre"
 
 
 def rebase_links(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
