@@ -36,6 +36,7 @@ oldest: build/oldest/ready
 bench: $(VENV)/ready
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.head
 	$(BIN)/python -m benchmarks.loss
+	$(BIN)/python -m benchmarks.baselines
 	$(BIN)/python -m benchmarks.transform
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.pipeline
