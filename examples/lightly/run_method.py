@@ -2,6 +2,7 @@
 
 python examples/lightly/byol.py                            # digits, which need no download
 python examples/lightly/byol.py --routing invariant        # BYOL alone
+python examples/lightly/byol.py --task augself             # AugSelf in place of STAR
 python examples/lightly/byol.py --dataset folder --data_dir photos --backbone resnet18
 """
 
@@ -22,11 +23,13 @@ from star_head._whole_files import write_json
 from star_head.adapters.lightly import STL10_NORMALIZE, expert_width
 from star_head.adapters.timm import create_backbone
 from star_head.adapters.torchvision import RecordedAugmentation, RecordedTransform
+from star_head.baselines import ESSL, AugSelf
 from star_head.evaluation.embeddings import embed, embed_views, measure_features
 from star_head.evaluation.measures import equivariance
 from star_head.evaluation.trained import Trained
 from star_head.examples.command_line import run
 from star_head.examples.data.image_data import VIEW_SIZES, DatasetName, Images, load_labelled
+from star_head.examples.lightly.other_tasks import Task, WithSmallView, beside
 from star_head.head import Routing
 
 # Held-out images, and views of each among which predictions look for their own.
@@ -52,7 +55,8 @@ def run_method(
         dataset: DatasetName = "digits",
         data_dir: Path | None = None,
         backbone: str = "resnet10t",
-        routing: Routing = "mmoe",
+        task: Task = "star",
+        routing: Routing | None = None,
         hidden_dim: int | None = None,
         epochs: int = 40,
         batch_size: int = 64,
@@ -66,7 +70,9 @@ def run_method(
             dataset: What to train on; digits come with scikit-learn.
             data_dir: Where the data set's files are, or are fetched to.
             backbone: Any timm model that takes images of the data set's size.
-            routing: Of the head; "invariant" is the method without STAR.
+            task: What stands beside the method: "star", "augself" or "essl".
+            routing: Of the head; "mmoe" unless given, and "invariant", which is the method without
+                STAR, beside another task.
             hidden_dim: Of an expert; unless given, 512 over the square root of their number.
             epochs: Passes over the training images.
             batch_size: Images a step.
@@ -75,21 +81,39 @@ def run_method(
             output: JSON file for the results; in runs/lightly/ by default, named by the method
                 and its settings.
         """
+        if task != "star" and routing not in (None, "invariant"):
+            raise ValueError(
+                f"routing: expected none or 'invariant' with --task {task}, which stands in place "
+                f"of STAR, got {routing!r}"
+            )
+        routing = routing or ("mmoe" if task == "star" else "invariant")
         seed_everything(seed, verbose=False)
         train, held_out = load_labelled(dataset, data_dir, batch_size)
-        transform = create_transform(VIEW_SIZES[dataset], normalize=STL10_NORMALIZE)
-        recorded = OnRGB(transform)
-        encoder = create_backbone(backbone, input_size=VIEW_SIZES[dataset])
-        module = method(
+        size = VIEW_SIZES[dataset]
+        transform = create_transform(size, normalize=STL10_NORMALIZE)
+        recorded: Any = OnRGB(transform)
+        views = recorded
+        statistics = estimate_statistics(transform, train)
+        encoder = create_backbone(backbone, input_size=size)
+        width: Any = encoder.num_features
+        trained = method
+        if task == "augself":
+            names = transform.parameters
+            trained = beside(method, AugSelf(width, statistics, parameters=names))
+        elif task == "essl":
+            trained = beside(method, ESSL(width))
+            small = create_transform(size // 2, normalize=STL10_NORMALIZE)
+            views = WithSmallView(recorded, small)
+        module = trained(
             encoder,
-            encoder.num_features,
+            width,
             hidden_dim=hidden_dim or expert_width(HIDDEN_DIM, EXPERTS[routing]),
-            statistics=estimate_statistics(transform, train),
+            statistics=statistics,
             routing=routing,
         )
         head: Any = module.projection_head
         loader = DataLoader(
-            LightlyDataset.from_torch_dataset(train.with_transform(recorded)),
+            LightlyDataset.from_torch_dataset(train.with_transform(views)),
             batch_size,
             shuffle=True,
             drop_last=True,
@@ -108,6 +132,7 @@ def run_method(
         trainer.fit(module.train(), loader)  # Lightning leaves the mode as it finds it
         results = {
             "method": method.__name__,
+            "task": task,
             "routing": routing,
             "head's parameters": sum(p.numel() for p in head.parameters()),
             "dataset": dataset,
@@ -126,7 +151,8 @@ def run_method(
             print(f"{name:30} {value:.3f}" if isinstance(value, float) else f"{name:30} {value}")
         source = dataset if data_dir is None else f"{dataset}_{data_dir.resolve().name}"
         budget = f"{source}_{backbone}_{epochs}_{batch_size}_{seed}"
-        name = f"{method.__name__.lower()}_{routing}_{budget}.json"
+        kind = routing if task == "star" else task
+        name = f"{method.__name__.lower()}_{kind}_{budget}.json"
         write_json(output or Path("runs/lightly") / name, results)
 
     run(main)

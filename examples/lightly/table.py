@@ -23,6 +23,8 @@ def main(folder: Path = Path("runs/lightly")) -> None:
     runs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         found = json.loads(path.read_text())
+        if found.get("task", "star") != "star":
+            continue
         names = ("method", "seed", "dataset", "epochs", "data_dir", "backbone", "images")
         budget = tuple(found.get(name) for name in (*names, "batch_size"))
         runs.setdefault(budget, {})[found["routing"]] = found

@@ -35,6 +35,8 @@ from torch.utils.data import DataLoader
 from star_head import STARViews, estimate_statistics
 from star_head.adapters.lightly import STL10_NORMALIZE
 from star_head.adapters.torchvision import RecordedTransform
+from star_head.baselines import ESSL, AugSelf
+from star_head.examples.lightly.other_tasks import beside
 
 FOLDER = Path(__file__).parents[2] / "examples/lightly"
 METHODS = {
@@ -275,6 +277,84 @@ def test_from_the_command_line(epochs: int, tmp_path: Path) -> None:
     if epochs == 4:
         assert results["MRR"] > 1.3 * results["MRR by chance"]
         assert results["1-NN accuracy after"] > results["1-NN accuracy before"] + 0.02
+
+
+@pytest.mark.parametrize("name", ["simclr", "simsiam", "byol"])
+def test_another_task_adds_its_loss_on_the_methods_features(name: str) -> None:
+    module, method = load(name), getattr(load(name), METHODS[name])
+    transform = module.create_transform(16)
+    statistics = estimate_statistics(transform, (20, 24), 100)
+    torch.manual_seed(0)
+    augself = AugSelf(12, statistics, hidden_dim=8, parameters=transform.parameters)
+    essl = ESSL(12, hidden_dim=8)
+    alone = in_mid_training(make(module, name, "invariant"))
+    views = make_views(name, False, len(transform.parameters))
+    small = torch.randn(8, 3, 8, 8, dtype=torch.float64)
+    expected = copy.deepcopy(alone)
+    expected.trainer = TRAINER
+    y0, y1 = (expected.backbone(x).flatten(1) for x in views.views)
+    turned = torch.cat([small.rot90(k, (2, 3)) for k in range(4)])
+    labels = torch.arange(4).repeat_interleave(8)
+    added = {
+        "augself": augself.double()(y0, y1, *views.params),
+        "essl": essl.double()(expected.backbone(turned).flatten(1), labels),
+    }
+    for task, batch in ((augself, views), (essl, (views, small))):
+        both = beside(method, task)(copy.deepcopy(alone.backbone), 12, routing="invariant").double()
+        both.load_state_dict(alone.state_dict(), strict=False)
+        both.trainer = TRAINER
+        own = copy.deepcopy(alone)
+        own.trainer = TRAINER
+        loss = both.training_step((batch, None), 0)
+        want = own.training_step((views, None), 0) + added[type(task).__name__.lower()]
+        torch.testing.assert_close(loss, want)
+        loss.backward()
+        assert not both.backbone._forward_hooks
+        groups = both.configure_optimizers().param_groups
+        taken = {id(p) for group in groups for p in group["params"]}
+        assert {id(p) for p in task.parameters()} <= taken
+        assert all(p.grad is not None for p in task.parameters())
+
+
+def test_augself_needs_features_of_both_views() -> None:
+    module = load("moco")
+    transform = module.create_transform(16)
+    statistics = estimate_statistics(transform, (20, 24), 100)
+    task = AugSelf(12, statistics, parameters=transform.parameters).double()
+    backbone = make(module, "moco", "invariant").backbone
+    method = beside(module.MoCo, task)(backbone, 12, routing="invariant").double()
+    method.trainer = TRAINER
+    with pytest.raises(ValueError, match="task: AugSelf needs .* of both views, .* those of 1"):
+        method.training_step((make_views("moco", False, len(transform.parameters)), None), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("simclr", "essl"),
+        pytest.param("simsiam", "augself", marks=pytest.mark.slow),
+        pytest.param("simclr", "augself", marks=pytest.mark.slow),
+        pytest.param("simsiam", "essl", marks=pytest.mark.slow),
+    ],
+)
+def test_another_task_from_the_command_line(name: str, task: str, tmp_path: Path) -> None:
+    arguments = ["--backbone=test_resnet", "--epochs=1", f"--task={task}", "--num-workers=0"]
+    output_of(run_here(f"examples/lightly/{name}.py", *arguments, cwd=tmp_path))
+    (path,) = (tmp_path / "runs/lightly").iterdir()
+    assert path.name == f"{name}_{task}_digits_test_resnet_1_64_0.json"
+    results = json.loads(path.read_text())
+    assert (results["task"], results["routing"]) == (task, "invariant")
+    assert 0.5 < results["1-NN accuracy after"] <= 1
+    assert "MRR" not in results
+    with pytest.raises(ValueError, match="folder: expected runs of one method"):
+        load("table").main(tmp_path / "runs/lightly")
+
+
+def test_another_task_stands_in_place_of_star(tmp_path: Path) -> None:
+    arguments = ["--task=augself", "--routing=mmoe"]
+    done = run_here("examples/lightly/simclr.py", *arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "routing: expected none or 'invariant' with --task augself" in done.stderr
 
 
 def test_the_table_has_a_row_for_each_pair_of_runs(
