@@ -49,7 +49,7 @@ def saved_settings(checkpoint: Mapping[str, Any], own: Mapping[str, Any]) -> dic
     """The settings that a checkpoint tells; of version 0.1.0, those that its optimiser holds.
 
     Args:
-        checkpoint: Of a run of STARModule.
+        checkpoint: Checkpoint of a run of STARModule.
         own: This run's, of whose batch an older checkpoint's rate must have been.
     """
     if "settings" in checkpoint:

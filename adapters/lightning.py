@@ -68,9 +68,9 @@ class STARModule(LightningModule):
         batch_size: Images in a batch over all processes, to which the learning rate is scaled;
             gradient accumulation multiplies it. A warning tells of a loader whose batches are
             others.
-        learning_rate: Of a batch of 256.
-        momentum: Of SGD.
-        weight_decay: Of SGD.
+        learning_rate: Learning rate for a batch of 256.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of SGD.
         decay_norm_and_bias: Apply weight decay also to norms and biases, as the paper does; else
             they are exempt, as are all other vectors and what ``star.no_weight_decay()`` names.
         channels_last: Keep the backbone's weights, and thereby its activations, in that layout.

@@ -45,7 +45,7 @@ class RecordedTransform:
 
     Args:
         transform: From an image to a tensor, or to a list of them.
-        copies: How many views a transform of one view makes; 2 unless given.
+        copies: How many views a transform of one view makes (default: 2).
         original: Makes the original; without it, the first view's operations that are not random
             do, with each crop's size cut from the centre.
         unrecorded: Operations or classes of operations to leave out of the numbers. Their draws

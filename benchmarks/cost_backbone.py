@@ -50,7 +50,7 @@ def count_backbone(name: str, size: int) -> BackboneCounts:
     """Count a timm model.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         size: Side of the images in pixels.
     """
     backbone = create_backbone(name, input_size=size)

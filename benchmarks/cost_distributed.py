@@ -4,7 +4,7 @@
     python -m benchmarks.cost_predict --check=runs/cost/distributed_4.json --gpu=h100
 
 DistributedDataParallel, synchronised batch norms and gathered negatives, as the paper trains.
-Batch norms are synchronised on GPUs only, since PyTorch's do not run on a processor.
+Batch norms are synchronised on GPUs only, since PyTorch's do not run on CPU.
 """
 
 import os
@@ -35,7 +35,7 @@ def main(
 
     Args:
         device: Where steps are run: cuda or cpu.
-        precision: Of the matrix products: float32, TF32 or autocast to bfloat16.
+        precision: That of the matrix products: float32, TF32 or autocast to bfloat16.
         quick: Measure few and tiny points, to try it.
         output: JSON file for the points; runs/cost/distributed_N.json of N processes unless given.
     """

@@ -29,11 +29,11 @@ class Grid(NamedTuple):
     """What is measured: each size is varied while the others stay as the first of theirs.
 
     Attributes:
-        images: Of the path.
-        features: Of the path.
-        classes: Of the path.
-        samples: Of the correlations.
-        dimensions: Of the correlations.
+        images: Numbers of images of the path.
+        features: Widths of the path's features.
+        classes: Numbers of classes of the path.
+        samples: Numbers of samples of the correlations.
+        dimensions: Widths of the embeddings whose correlations are taken.
     """
 
     images: tuple[int, ...]

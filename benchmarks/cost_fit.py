@@ -28,7 +28,7 @@ class StepFit(NamedTuple):
     errors: list[float]
 
     def seconds(self, work: Work) -> float:
-        """What the law says of some work."""
+        """What the fitted model predicts for some work."""
         moved = FLOAT_BYTES * work.numbers
         return self.overhead + work.operations / self.rate + moved / self.bandwidth
 
@@ -103,7 +103,7 @@ def fit_line(columns: np.ndarray, values: Sequence[float]) -> np.ndarray:
 
 
 def fit_head(points: Sequence[Point]) -> StepFit:
-    """The law of the head alone."""
+    """The model fitted to the head alone."""
     heads = of_part(points, "head")
     works = [head_step(head_sizes(point["settings"])) for point in heads]
     measured = [least_seconds(point) for point in heads]
@@ -160,6 +160,6 @@ def head_shares(points: Sequence[Point]) -> list[Share]:
 
 
 def describe_errors(errors: Sequence[float]) -> str:
-    """The middle and the largest error, as read."""
+    """Median and largest error, as read."""
     sizes = [abs(error) for error in errors]
-    return f"{statistics.median(sizes):.0%} in the middle, {max(sizes):.0%} at most"
+    return f"{statistics.median(sizes):.0%} (median), {max(sizes):.0%} (largest)"

@@ -62,7 +62,7 @@ FULL = Grid(
     ),
     experts_with_backbone=(1, 16, 64),
 )
-# The paper's settings, too large for a processor.
+# The paper's settings, too large for a CPU.
 ON_GPU = FULL._replace(
     most_operations=1e13,
     backbones=(*FULL.backbones, ("resnet18", 96, (1024,)), ("resnet50", 224, (64, 256))),
@@ -89,7 +89,7 @@ def main(
 
     Args:
         device: Where steps are run.
-        precision: Of the matrix products: float32, TF32 or autocast to bfloat16.
+        precision: That of the matrix products: float32, TF32 or autocast to bfloat16.
         quick: Measure few and tiny points, to try it.
         output: JSON file for the points.
     """
@@ -146,7 +146,7 @@ def training_step(
     Args:
         settings: Of the point.
         device: Where it is run.
-        precision: Of the matrix products.
+        precision: That of the matrix products.
         wrap: Makes of the model what several processes train; negatives are gathered then.
     """
     batch = settings["batch"]

@@ -24,7 +24,7 @@ def draw_head(points: Sequence[Point], path: Path) -> None:
 
     Args:
         points: Of cost_head.py.
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     heads = of_part(points, "head")
     fit = fit_head(points)
@@ -48,7 +48,7 @@ def draw_head(points: Sequence[Point], path: Path) -> None:
             above.plot(at, law, color=color, linewidth=1, label=label)
             below.plot(at, [p["peak_bytes"] / MIB for p in curve], "o-", color=color, markersize=3)
         ticks = sorted({p["settings"][x] for p in chosen})
-        finish(above, x, "ms a step; lines: the law", ticks)
+        finish(above, x, "ms per step; lines: the fitted model", ticks)
         finish(below, x, "MiB at the peak", ticks)
         above.set_title(", ".join(f"{name} {value}" for name, value in fixed.items()), fontsize=10)
         above.legend(frameon=False, fontsize=7)
@@ -60,7 +60,7 @@ def draw_shares(shares: Sequence[Share], path: Path) -> None:
 
     Args:
         shares: Of ``head_shares``.
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     groups: dict[str, list[Share]] = {}
     for share in shares:
@@ -93,7 +93,7 @@ def draw_evaluation(points: Sequence[Point], path: Path) -> None:
 
     Args:
         points: Of cost_evaluation.py.
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     panels: list[tuple[str, str]] = []
     for part in ("path", "correlations"):

@@ -1,7 +1,7 @@
 """Points of a curve: measured one by one, kept in a JSON file, and not measured twice.
 
 Time is that of runs after the first. Memory is the most that PyTorch's allocator held during a run
-above what it held before, on a GPU by its own count, on a processor as the profiler records each
+above what it held before, on a GPU by its own count, on CPU as the profiler records each
 allocation: the same on a busy machine as on an idle one, and the same quantity on both. What
 libraries take without PyTorch, and what the C library keeps of what was freed, are not in it.
 """
@@ -35,9 +35,9 @@ class Points:
     """Measured points in a file, which is replaced whole after each.
 
     Args:
-        path: Of the file; goes on with what is in it.
+        path: Path of the file; goes on with what is in it.
         device: What is measured on.
-        precision: Of the matrix products.
+        precision: That of the matrix products.
 
     Raises:
         ValueError: If the file's points were measured on something else.

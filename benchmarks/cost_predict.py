@@ -141,8 +141,8 @@ def main(
         batch: Images on each GPU.
         gpus: Of one machine.
         gpu: Which.
-        precision: Of the matrix products: float32, TF32 or autocast to bfloat16.
-        curves: A file of cost_head.py: predicts for its machine, by the laws fitted to it.
+        precision: That of the matrix products: float32, TF32 or autocast to bfloat16.
+        curves: A file of cost_head.py: predicts for its machine, by the models fitted to it.
         check: A file of measured points to hold the prediction for ``gpu`` against.
     """
     if gpus < 1:
@@ -254,10 +254,10 @@ def seconds(step: Step, processes: int, gpu: GPU, precision: str, assumed: Assum
 
 
 def by_curves(points: Sequence[Point], of_backbone: Step, of_head: Step) -> tuple[float, float]:
-    """Least and most seconds of a step, by the laws of a machine's measured points.
+    """Least and most seconds of a step, by the models fitted to a machine's points.
 
     The backbone's operations go at the slowest to the fastest of the rates that were measured of
-    any backbone; the head's time has the errors of the law, the largest left out.
+    any backbone; the head's time has the errors of the fitted model, the largest left out.
     """
     fit = fit_head(points)
     errors = sorted(fit.errors)[1:-1]

@@ -16,6 +16,7 @@ from benchmarks.cost_counts import FLOAT_BYTES, head_activations, head_step, hea
 from benchmarks.cost_fit import (
     Point,
     PowerFit,
+    Share,
     describe_errors,
     fit_head,
     fit_line,
@@ -40,6 +41,10 @@ from benchmarks.cost_predict import head_step as count_head
 from benchmarks.page_blocks import fill_page, table
 from star_head.examples.command_line import run
 
+# A step of STAR runs the backbone on the original and on two views, SimCLR's on the two views.
+PASSES, SIMCLR_PASSES = 3, 2
+PAPERS_EXPERTS = 16
+
 # Backbone, side, experts and batch on each GPU, numbers of GPUs.
 PREDICTED = (
     ("resnet18", 96, 16, 256, (1, 8)),
@@ -53,7 +58,7 @@ def main(folder: Path = Path("runs/cost"), page: Path = Path("docs/cost.md")) ->
     """Draw pictures beside the page, fill in its tables and print them.
 
     Args:
-        folder: Of head.json and evaluation.json.
+        folder: Folder of head.json and evaluation.json.
         page: The Markdown file.
     """
     head, evaluation = (read_points(folder / f"{name}.json") for name in ("head", "evaluation"))
@@ -82,7 +87,7 @@ def describe(machine: Mapping[str, Any]) -> list[str]:
 
 
 def head_tables(points: Sequence[Point]) -> list[str]:
-    """Time and memory of the head, and the law."""
+    """Time and memory of the head, and the fitted model."""
     heads = of_part(points, "head")
     width, batch = middle(heads, "width", "batch"), middle(heads, "batch", "width")
     fit = fit_head(points)
@@ -94,13 +99,13 @@ def head_tables(points: Sequence[Point]) -> list[str]:
     powers = fit_sizes(heads, [least_seconds(point) for point in heads])
     largest = [p for p in heads if head_step(head_sizes(p["settings"])).operations > 1e9]
     lines = ["![Time and memory of the head](cost_head.png)", ""]
-    lines += [f"Milliseconds a step (MiB at the peak), width {width}:", ""]
+    lines += [f"Milliseconds per step (peak MiB), width {width}:", ""]
     lines += cross(heads, "experts", "batch", {"width": width})
     lines += [f"The same at batch {batch}:", ""]
     lines += cross(heads, "experts", "width", {"batch": batch})
     lines += [
-        f"The law: {1e3 * fit.overhead:.2f} ms + operations / {fit.rate / 1e9:.0f} x 10^9 a "
-        f"second + bytes / {fit.bandwidth / 1e9:.1f} GB a second. It errs by "
+        f"The fitted model: {1e3 * fit.overhead:.2f} ms + operations / {fit.rate / 1e9:.0f} x 10^9 "
+        f"a second + bytes / {fit.bandwidth / 1e9:.1f} GB a second. Its errors: "
         f"{describe_errors(fit.errors)}, over {len(heads)} points.",
         "",
     ]
@@ -168,6 +173,7 @@ def backbone_tables(points: Sequence[Point]) -> list[str]:
                 digits(1e3 * share.alone),
                 *(f"{100 * found:.0f}%" for found in share.shares),
                 *(within(threshold, most) for threshold in thresholds),
+                against_simclr(share),
             ]
         )
         for e, found in zip(share.experts, share.shares, strict=True):
@@ -176,14 +182,23 @@ def backbone_tables(points: Sequence[Point]) -> list[str]:
             errors.append((share.alone + fit.seconds(head_step(sizes))) / whole - 1)
     header = ["backbone", "pixels", "batch", "alone, ms"]
     header += [f"experts: {e}" for e in experts] + [f"{100 * level:.0f}% at" for level in SHARES]
+    header += [f"{PAPERS_EXPERTS} experts / SimCLR"]
     return [
         "![The head's share of a step](cost_backbones.png)",
         "",
         *table(header, rows),
-        f"The backbone's time and the head's by its law give the whole step's with errors of "
-        f"{describe_errors(errors)}, over {len(errors)} steps.",
+        f"The backbone's time plus the head's by the fitted model predict the step's with errors "
+        f"of {describe_errors(errors)}, over {len(errors)} steps.",
         "",
     ]
+
+
+def against_simclr(share: Share) -> str:
+    """A step with the paper's experts over two passes of the backbone, which SimCLR's step has."""
+    if PAPERS_EXPERTS not in share.experts:
+        return "-"
+    of_head = share.shares[share.experts.index(PAPERS_EXPERTS)]
+    return f"{PASSES / SIMCLR_PASSES / (1 - of_head):.2f}"
 
 
 def within(experts: float, most: int) -> str:

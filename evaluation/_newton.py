@@ -69,8 +69,8 @@ def minimise(
         problem: Gives L and its derivatives.
         strength: s.
         weights: Where to start.
-        tolerance: Of the bound or the estimate, as a share of the scale.
-        pairs: Of the last problem solved.
+        tolerance: Tolerance of the bound or the estimate, as a share of the scale.
+        pairs: Pairs of the last problem solved.
 
     Returns:
         What was found, and the pairs for the next.

@@ -56,9 +56,9 @@ class Viewed(NamedTuple):
     """What a network makes of K recorded views of each of M images.
 
     Attributes:
-        original: Of the images without augmentation.
+        original: Embeddings of the images without augmentation.
         params: The views' raw augmentation parameters, (M, K, 11).
-        features: Of the views, (M, K, D).
+        features: Features of the views, (M, K, D).
         tasks: The views' embeddings for each task, (M, K, T, d).
         weights: What each task takes of each expert for each view, (M, K, T, E).
         predicted: The equivariant embeddings predicted for the views, (M, K, d); ``None`` from a
@@ -121,7 +121,7 @@ def embed_views(
         data_set: M images, likewise.
         original: What :func:`embed` made of them.
         views: K of each.
-        seed: Of the views.
+        seed: Seed of the views.
         num_workers: Processes that make views; as of :func:`embed` unless given.
 
     Raises:

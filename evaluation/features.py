@@ -56,7 +56,7 @@ def extract_features(
             images as they come, as tensors of one size; an :class:`Encoder` PIL images or uint8
             tensors, which are resized, cropped and normalised as it was trained.
         transform: Prepares the data set's images instead.
-        cache: Folder for the features; none is kept unless given.
+        cache: Folder for the features (default: none is kept).
         batch_size: Images at a time.
         num_workers: Processes that read images; as many as there are processors, at most 16, and
             none for a few images, unless given.

@@ -66,7 +66,7 @@ def few_shot(
         ways: Classes in each.
         queries: Images of each class to classify; drawn with replacement where a class has fewer
             left.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         TypeError: If features are not of floating point, or classes or a count are not integers.
@@ -100,8 +100,8 @@ def draw_episodes(
         shots: As of :func:`few_shot`, and so are the others.
         episodes: How many.
         ways: Classes in each.
-        queries: Of each class.
-        seed: Of the draws.
+        queries: Number of query images of each class.
+        seed: Seed of the draws.
 
     Raises:
         TypeError: If a count is not an integer.

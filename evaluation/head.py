@@ -44,9 +44,9 @@ class HeadMeasures(NamedTuple):
         numbers: Plain values by name, as in report.json; ``None`` for those that the head does
             not have.
         images: How many images were embedded.
-        viewed: Of how many of them views were made.
+        viewed: How many of them have views.
         views: Views of each.
-        seed: Of the images viewed, their views and the queries.
+        seed: Seed of the images viewed, their views and the queries.
         classes: The name of each image's class; ``None`` where they have none.
         pictures: Those of the images that the report shows, uint8 (48, 48, 3), by index.
     """
@@ -79,9 +79,9 @@ def measure_head(
         trained: What :func:`~star_head.evaluation.open_trained` gives.
         data_set: Any map-style data set of (image, label), PIL images or uint8 tensors, that the
             network has not been trained on; labels may be left out.
-        view_images: Of how many images views are made.
+        view_images: Number of images of which views are made.
         views: Views of each.
-        seed: Of the images viewed, their views and the queries.
+        seed: Seed of the images viewed, their views and the queries.
         class_names: A name for each class; those that the data set has as ``classes`` unless
             given, else numbers.
         num_workers: Processes that read images and make views; as many as there are processors, at

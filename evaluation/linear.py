@@ -61,7 +61,7 @@ def linear_probe(
         test: Likewise, of images to measure on.
         metric: The share of right predictions, or the mean of each class's share, for which
             classes without images are left out with a warning.
-        device: Where regressions are solved; where the training features lie unless given.
+        device: Where regressions are solved; default: where the training features are.
 
     Raises:
         TypeError: If features are not of floating point, or classes are not integers.

@@ -41,7 +41,7 @@ def redundancy(tasks: Tensor, seed: int) -> dict[str, Any] | None:
 
     Args:
         tasks: Embeddings of n images, (n, T, d).
-        seed: Of the order that chance pairs them in.
+        seed: Seed of the order that chance pairs them in.
 
     Returns:
         ``None`` with one task, or with no more images than dimensions.
@@ -67,8 +67,8 @@ def routing(
     """Which task takes how much of which expert: on average, by class, along each parameter.
 
     Args:
-        embedded: Of the images.
-        viewed: Of the views, for the correlation with their parameters.
+        embedded: Embeddings of the images.
+        viewed: Embeddings of the views, for the correlation with their parameters.
         labels: The images' classes, (n,); ``None`` where they have none.
         class_names: A name for each class.
     """
@@ -109,7 +109,7 @@ def equivariance(viewed: Viewed, std: Tensor) -> dict[str, Any] | None:
     """Retrieval of views by the embeddings predicted for them, with chance.
 
     Args:
-        viewed: Of the views.
+        viewed: Embeddings of the views.
         std: The run's standard deviation of each parameter, (11,).
     """
     if viewed.predicted is None:
@@ -125,8 +125,8 @@ def parameters_read_off(viewed: Viewed, seed: int) -> dict[str, Any]:
     A fifth of the images is held out, with all their views.
 
     Args:
-        viewed: Of the views.
-        seed: Of the images that are held out.
+        viewed: Embeddings of the views.
+        seed: Seed of the images that are held out.
     """
     m = len(viewed.params)
     held_out = images_held_out(m, seed)
@@ -158,8 +158,8 @@ def neighbours(
     each expert. With separate heads or a single one, an expert is its task's embedding.
 
     Args:
-        embedded: Of n images.
-        routing: Of the head.
+        embedded: Embeddings of n images.
+        routing: Routing of the head.
         labels: The images' classes, (n,); ``None`` where they have none.
         queries: Indices of the images to look for neighbours of.
         count: Neighbours of each, less than n.

@@ -65,7 +65,7 @@ def nearest_neighbours(
         test: Likewise, of images to measure on.
         k: How many neighbours vote.
         temperature: The smaller, the more the nearest outvote the others.
-        device: Where neighbours are found; where the training features lie unless given.
+        device: Where neighbours are found; default: where the training features are.
 
     Raises:
         TypeError: If features are not of floating point, or classes or ``k`` are not integers.

@@ -47,13 +47,13 @@ def main(
     """Write report.html and report.json.
 
     Args:
-        checkpoints: Of examples/pretrain.py or of the authors, to be compared.
+        checkpoints: Files of examples/pretrain.py or of the authors, to be compared.
         dataset: Whose test images are embedded, or all images where it has no test images.
         data_dir: Where its files are, or are fetched to.
         max_images: A random part of so many images is taken where there are more.
-        view_images: Of how many of them views are made.
+        view_images: Number of them of which views are made.
         views: Views of each.
-        seed: Of the images taken, the views and the queries.
+        seed: Seed of the images taken, the views and the queries.
         device: Where images are embedded.
         num_workers: Processes that read images and make views.
         output: Folder for both files.
@@ -105,7 +105,7 @@ class Sample(NamedTuple):
     Attributes:
         images: The images.
         held_out: Whether none of them is among those that are pretrained on.
-        class_names: Of their classes; ``None`` where they have none.
+        class_names: Names of their classes; ``None`` where they have none.
     """
 
     images: Images

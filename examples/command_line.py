@@ -64,7 +64,7 @@ def with_lists(arguments: Sequence[str], main: Callable[..., None]) -> list[str]
     """Arguments with brackets around what stands for a list without: ``--k=20`` as ``--k=[20]``.
 
     Args:
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         main: The function whose parameters they are.
     """
     several = (list, tuple, Sequence)

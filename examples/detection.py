@@ -62,10 +62,10 @@ def main(
         finetune: Train conv1 to layer3 too, which are frozen else.
         iterations: Training steps.
         batch_size: Images in a batch, over all processes together.
-        learning_rate: Of a batch of 16, in proportion to which it grows.
-        short_side: Of the images at test, in pixels; in training it is drawn from 0.6 of it on.
-        seed: Of the run.
-        num_workers: Loader processes beside each training process; by its processors unless given.
+        learning_rate: Learning rate for a batch of 16, in proportion to which it grows.
+        short_side: Shorter side at test, in pixels; in training it is drawn from 0.6 of it on.
+        seed: Seed of the run.
+        num_workers: Loader processes beside each training process; default: by its CPU cores.
         output: Folder for checkpoints, logs and detection.json.
         ckpt_path: Go on from this checkpoint; "last": from the output's last, if it is there.
         evaluate_only: Measure the detector in ckpt_path, and train nothing.

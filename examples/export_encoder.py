@@ -19,7 +19,7 @@ def main(checkpoint: str, folder: Path) -> None:
     """Export the encoder that a checkpoint holds; nothing in the file is run.
 
     Args:
-        checkpoint: Of examples/pretrain.py, or of the authors.
+        checkpoint: Checkpoint of examples/pretrain.py, or of the authors.
         folder: Where config.json and model.safetensors go.
     """
     encoder = open_encoder(checkpoint)

@@ -41,8 +41,8 @@ def main(
         encoder: An exported folder, a checkpoint or a timm name.
         data_dir: A folder of class folders, or where another data set has its folder.
         dataset: What to classify.
-        episodes: Of each number of shots.
-        seed: Of the draws.
+        episodes: Number of episodes for each number of shots.
+        seed: Seed of the draws.
         device: Where images are encoded.
         cache: Folder for the features.
         output: JSON file for the results.

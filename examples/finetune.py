@@ -82,20 +82,20 @@ def main(
     Args:
         encoder: An exported folder, a checkpoint or a timm name.
         dataset: What to train on.
-        data_dir: Where its files are, or are fetched to; ``data`` unless given.
+        data_dir: Where its files are, or are fetched to; default ``data``.
         epochs: Rounds over the training images.
         batch_size: Images in a batch, over all processes together.
-        learning_rate: Of a batch of 256, in proportion to which it grows.
+        learning_rate: Learning rate for a batch of 256, in proportion to which it grows.
         layer_decay: Factor on the rate from each layer to the one before it; 1 for none.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         warmup_epochs: While which the rate grows.
         mixup: Alpha of timm's mixup; 0 for none.
         label_smoothing: Share of a label that goes to all classes alike.
         augment: timm's name of an augmentation; null for none but crops, flips and colours. With
             "mstd" in it, timm 1.0.31 and Pillow 13 fail at times.
-        min_scale: Of a random crop's area.
+        min_scale: Smallest share of a random crop's area.
         validate: Measure on the validation images, and do not train on them.
-        seed: Of the run.
+        seed: Seed of the run.
         num_workers: Loader processes beside each training process; by its processors unless given.
         output: Folder for checkpoints, logs, model/ and finetune.json.
         ckpt_path: Go on from this checkpoint; "last": from the output's last, if it is there.

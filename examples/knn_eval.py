@@ -49,7 +49,7 @@ def main(
         encoder: An exported folder, a checkpoint or a timm name.
         data_dir: Where each data set has its folder, ``data`` unless given; for ``folder``, a
             folder of class folders.
-        dataset: Which; all that lie there unless given.
+        dataset: Data set (default: all found under ``--data_dir``).
         k: How many neighbours vote; several numbers, ``"[1,20,200]"``, cost no more than the last.
         temperature: The smaller, the more the nearest outvote the others.
         half: Keep features in half precision.
@@ -109,7 +109,7 @@ def evaluate(
         data: The data set; neighbours are of both its training and validation images.
         k: How many neighbours vote; more than there are training images are cut to these, with a
             warning.
-        temperature: Of the weights.
+        temperature: Temperature of the weights.
         cache: Folder for the features.
         half: Keep features in half precision.
 

@@ -64,7 +64,7 @@ def main(
         encoder: An exported folder, a checkpoint or a timm name.
         data_dir: Where each data set has its folder, ``data`` unless given; for ``folder``, a
             folder of class folders.
-        dataset: Which; all that lie there unless given.
+        dataset: Data set (default: all found under ``--data_dir``).
         half: Keep features in half precision.
         device: Where images are encoded and the regressions are solved.
         cache: Folder for the features.

@@ -18,7 +18,7 @@ def main(folder: Path, picture: Path) -> None:
     """Read a run's CSV logs and draw them.
 
     Args:
-        folder: Of the run, its --trainer.default_root_dir.
+        folder: Folder of the run, its --trainer.default_root_dir.
         picture: The PNG file to write.
     """
     draw_training(read_logs(folder), picture)

@@ -59,7 +59,7 @@ def create_module(
     """Build encoder, head and loss, and how they are trained.
 
     Args:
-        statistics: Of the augmentation parameters; the data module's.
+        statistics: Statistics of the augmentation parameters; the data module's.
         batch_size: Images in a batch over all processes; the data module's.
         backbone: Any timm model.
         small_images: Give a ResNet the stem for images of about 32 pixels.
@@ -68,10 +68,10 @@ def create_module(
         backbone_args: Further arguments of timm's model, such as drop_path_rate.
         init: Initial weights as the authors draw them or as timm does.
         routing: "mmoe", "shared" (STAR-SS), "separate" or "invariant" (SimCLR).
-        num_experts: With "mmoe"; 16 unless given.
-        hidden_dim: Of the experts; the backbone's width unless given.
-        output_dim: Of the embeddings.
-        temperature: Of both NT-Xent losses.
+        num_experts: Number of experts; default 16 for "mmoe".
+        hidden_dim: Hidden width of the experts; default: the backbone's width.
+        output_dim: Width of the embeddings.
+        temperature: Temperature of both NT-Xent losses.
         equivariant_weight: lambda.
         **training: Further arguments of STARModule, which are flags too.
     """

@@ -64,8 +64,8 @@ def main(
         epochs: Passes over the training images.
         batch_size: Images a step.
         device: Where torch computes.
-        seed: Of weights, views and order.
-        routing: Of the head: "mmoe", "shared", "separate" or "invariant" (SimCLR).
+        seed: Seed of weights, views and order.
+        routing: Routing of the head: "mmoe", "shared", "separate" or "invariant" (SimCLR).
         max_images: Train on the first so many images only.
         output: Folder for the results.
         pixel_range: For ``folder``, the pixel values (low, high) that become black and white in

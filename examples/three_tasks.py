@@ -121,7 +121,7 @@ def main(
         backbone: Any timm model that takes images of the data set's size.
         epochs: Passes over the training images.
         batch_size: Images a step.
-        seed: Of weights, views and order.
+        seed: Seed of weights, views and order.
         max_images: Train on the first so many images only.
         num_workers: Processes that make views.
         output: JSON file for the results.

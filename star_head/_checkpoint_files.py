@@ -42,8 +42,8 @@ def read_tensors(path: str | os.PathLike[str], name: str) -> Any:
     without that, which would run what is in it.
 
     Args:
-        path: Of the file.
-        name: Of the argument, for the errors.
+        path: Path of the file.
+        name: Name of the argument, for the errors.
 
     Raises:
         TypeError: If ``path`` is no path.

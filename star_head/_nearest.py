@@ -17,7 +17,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
         similarities: Cosines, (n, k), float32.
-        indices: Of the bank's rows, (n, k).
+        indices: Indices of the bank's rows, (n, k).
     """
 
     similarities: Tensor

@@ -25,7 +25,7 @@ def accuracies_of_votes(
     """Top-1 and top-5 accuracy by the vote of the first k neighbours, for each k.
 
     Args:
-        similarities: Of each image's neighbours, the nearest first, (n, K).
+        similarities: Similarities of each image's neighbours, the nearest first, (n, K).
         votes: Their classes, (n, K).
         truth: Each image's class, (n,).
         counts: Each k, at most K.
@@ -84,7 +84,7 @@ def rank_truth(
     lower label is first.
 
     Args:
-        similarities: Of each image's neighbours, (n, k).
+        similarities: Similarities of each image's neighbours, (n, k).
         votes: Their classes, (n, k).
         truth: Each image's class, (n,).
         num_classes: Classes are below it.

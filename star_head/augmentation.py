@@ -252,7 +252,7 @@ def estimate_statistics(
             set, a loader of it or a folder of images, whose sizes the transform reads, as
             ``star_head.adapters.image_sizes`` says.
         num_samples: Number of records; they are spread evenly over ``image_sizes``.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         The statistics that ``STARProjectionHead(statistics=...)`` takes.

@@ -39,8 +39,8 @@ def load_official_checkpoint(
     The file is read with ``weights_only=True``: nothing in it is run.
 
     Args:
-        path: Of the file.
-        statistics: Of the augmentation parameters, which the file does not hold: those of STL10
+        path: Path of the file.
+        statistics: Those of the augmentation parameters, which the file lacks: those of STL10
             for a ResNet of basic blocks (the paper's ResNet-18), of ImageNet100 for one of
             bottlenecks (its ResNet-50), unless given.
 

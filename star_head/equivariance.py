@@ -72,8 +72,8 @@ class EquivariantPredictor(nn.Module):
             state_dict brings them too; without any, ``forward`` raises.
         norm_layer: Norm class of phi's hidden layers; ``None`` for no norm.
         act_layer: Activation class of phi's hidden layers.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Shape:
         embedding (B, d) of the un-augmented image, params (B, P) raw and unstandardised;

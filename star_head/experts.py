@@ -57,8 +57,8 @@ class ExpertLinear(nn.Module):
         in_features: Width D of each expert's input.
         out_features: Width H of each expert's output.
         bias: Whether each expert adds a bias.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Shape:
         input (1, E D, B), or (D, B) where all experts see the same; output (1, E H, B).
@@ -192,8 +192,8 @@ class RoutedExperts(nn.Module):
         norm_layer: Norm class; batch norm spans all experts' channels, a norm within a sample
             works within an expert. ``None`` for no norm.
         act_layer: Activation class.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Shape:
         features (B, D); output (B, T, d).

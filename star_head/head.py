@@ -51,21 +51,21 @@ class STARProjectionHead(nn.Module):
             than the backbone's features, ``star_head.adapters.lightly.expert_width`` keeps 16
             experts in proportion.
         output_dim: Width d of the embeddings.
-        num_experts: Number of experts; 16 unless given with ``routing="mmoe"``, and set by the
+        num_experts: Number of experts; default 16 for ``routing="mmoe"``, and set by the
             routing otherwise.
         num_layers: Linear layers of an expert.
         routing: ``"mmoe"``: a softmax router for each task. ``"shared"``: STAR-SS, an expert
             for each task and one for both. ``"separate"``: an expert for each task.
             ``"invariant"``: one expert and no equivariant task, the paper's SimCLR.
-        statistics: Of the augmentation parameters, which :meth:`predict` standardises:
+        statistics: Statistics of the augmentation parameters, which :meth:`predict` standardises:
             ``"stl10"``, ``"imagenet100"`` or a (mean, std) pair, for example of
             ``estimate_statistics``.
         parameter_dim: Number P of augmentation parameters; unless given, that of the statistics,
             or the paper's 11 without any.
         norm_layer: Norm class, called with the number of channels; ``None`` for no norm.
         act_layer: Activation class.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
         TypeError: If there are more than three arguments that are not given by keyword.

@@ -185,7 +185,7 @@ class STARLoss(nn.Module):
     equivariant embeddings with those predicted for them, 2n pairs.
 
     Args:
-        temperature: Of both NT-Xent losses, as :class:`NTXentLoss` takes it; a learned one is
+        temperature: That of both NT-Xent losses, as in :class:`NTXentLoss`; a learned one is
             shared by the two.
         equivariant_weight: lambda, not negative.
         gather_distributed: As :class:`NTXentLoss` takes it. A warning tells once of losses that do

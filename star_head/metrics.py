@@ -144,7 +144,7 @@ def expert_roles(usage: Tensor) -> Tensor:
     for an expert that neither uses.
 
     Args:
-        usage: Of :func:`expert_usage`: the invariant task's row, then the equivariant task's; of
+        usage: From :func:`expert_usage`: the invariant task's row, then the equivariant task's; of
             rows that do not sum to 1, each row's shares.
 
     Raises:

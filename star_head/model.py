@@ -45,7 +45,7 @@ class STAR(nn.Module):
         backbone: From images (B, 3, S, S) to pooled features (B, D); trailing axes of length 1
             are dropped.
         head: The projection head.
-        loss: The loss; unless given STAR's, which gathers from all processes.
+        loss: The loss; default: STAR's, which gathers from all processes.
 
     A warning tells of a head that has many times the backbone's parameters.
 

@@ -56,7 +56,7 @@ def canonical_correlations_by_chance(z1: Tensor, z2: Tensor, seed: int = 0) -> T
     Args:
         z1: (n, d1).
         z2: (n, d2).
-        seed: Of the order that samples are paired in.
+        seed: Seed of the order that samples are paired in.
 
     Raises:
         ValueError: As :func:`canonical_correlations`.

@@ -22,8 +22,8 @@ class SoftRouter(nn.Linear):
         input_dim: Width D of the features.
         num_experts: Number of experts E.
         num_tasks: Number of tasks T. Rows t E to (t + 1) E of ``weight`` are task t's router.
-        device: Of the parameters.
-        dtype: Of the parameters.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Shape:
         features (B, D); output (B, T, E), whose rows sum to 1.
@@ -59,8 +59,8 @@ class FixedRouter(ConstantBuffers):
 
     Args:
         mixing: What task t takes of expert k, (T, E).
-        device: Of the matrix.
-        dtype: Of the matrix.
+        device: Device of the matrix.
+        dtype: Data type of the matrix.
 
     Shape:
         features (B, D); output (B, T, E).

@@ -61,7 +61,7 @@ class Operation:
         """The numbers of an operation that are not the same for every image.
 
         Args:
-            operation: Of the class.
+            operation: An operation of the class.
             conditional: Whether something above it decides if it is reached.
         """
         probability = self.probability(operation)

@@ -55,7 +55,7 @@ class Task(NamedTuple):
     Attributes:
         dataset: That it is trained on.
         method: Of ``METHODS``.
-        seed: Of weights, views and order.
+        seed: Seed of weights, views and order.
         epochs: Passes over the images.
     """
 

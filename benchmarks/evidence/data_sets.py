@@ -37,7 +37,7 @@ def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
     """Write train/CLASS/*.png and val/CLASS/*.png, unless they are there.
 
     Args:
-        name: Of the data set.
+        name: Name of the data set.
         folder: Where its folder goes.
         source: Where the files are, if elsewhere than Debian puts them or than they are fetched to,
             ``folder/downloads``.

@@ -25,7 +25,7 @@ def draw_redundancy(budgets: Sequence[Budget], path: Path) -> None:
 
     Args:
         budgets: A panel each.
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     figure, axes = plt.subplots(
         1, len(budgets), figsize=(5.2 * len(budgets), 4.2), squeeze=False, layout="constrained"
@@ -57,7 +57,7 @@ def draw_experts(budgets: Sequence[Budget], path: Path) -> None:
 
     Args:
         budgets: A row each.
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     measures: tuple[Measure, ...] = (CORRELATION, LINEAR, ELSEWHERE)
     figure, axes = plt.subplots(

@@ -66,7 +66,7 @@ def main(
     """Draw pictures beside the page, fill in its tables and print them.
 
     Args:
-        folder: Of the runs' JSON files.
+        folder: Folder of the runs' JSON files.
         page: The Markdown file.
         readme: The Markdown file with the table of the paper's claims.
     """

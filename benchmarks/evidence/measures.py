@@ -24,7 +24,7 @@ def measure_run(folder: Path, data_dir: Path, others: list[Path], cache: Path) -
     """Measure a finished run of examples/pretrain.py on images that it was not trained on.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         data_dir: The folder of images that it was trained on, with ``train`` and ``val``.
         others: Such folders of other data sets, for transfer.
         cache: Folder for the features.

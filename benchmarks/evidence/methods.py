@@ -10,7 +10,7 @@ class Method(NamedTuple):
 
     Attributes:
         title: As the paper has it.
-        routing: Of ``STARProjectionHead``.
+        routing: Routing of ``STARProjectionHead``.
         num_experts: In its bank.
     """
 

@@ -158,7 +158,7 @@ def main(
         output: Folder for both runs and for interruptions.json; new or empty.
         count: Interruptions.
         epochs: Of the run; about a second each.
-        seed: Of the moments; both runs have seed 0.
+        seed: Seed of the moments; both runs have seed 0.
     """
     new_folder(output)
     arguments = (

@@ -138,7 +138,7 @@ def main(
         interval: Seconds between two looks at the memory.
         warm_up: Share of the time that is drawn and does not count.
         workers: Of the loader.
-        arguments: Of examples/pretrain.py, but for the number of epochs.
+        arguments: Arguments of examples/pretrain.py, but for the number of epochs.
     """
     new_folder(output)
     endless = ("--trainer.max_epochs=1000000", "--keep_every_n_epochs=1000000")

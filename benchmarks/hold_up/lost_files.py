@@ -67,7 +67,7 @@ def lose(
         damage: What happens to a file.
         images: Which the run reads.
         spare: The same images, kept.
-        folder: Of the run.
+        folder: Folder of the run.
         *arguments: Of the run.
     """
     with watched_run(folder, *arguments) as watched:

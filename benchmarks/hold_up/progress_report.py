@@ -14,7 +14,7 @@ class ProgressReport(Callback):
     "ended".
 
     Args:
-        path: Of the file.
+        path: Path of the file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -11,7 +11,7 @@ class Trend(NamedTuple):
     """A straight line through measurements.
 
     Attributes:
-        mean: Of the measurements.
+        mean: Mean of the measurements.
         per_hour: The line's slope.
         low: Lower end of the slope's 95% interval.
         high: Its upper end.

@@ -51,8 +51,8 @@ class WatchedRun:
     """A run that was started.
 
     Args:
-        folder: Of the run; its output and its moments are kept beside the folder.
-        arguments: Of the command line.
+        folder: Folder of the run; its output and its moments are kept beside the folder.
+        arguments: Arguments of the command line.
     """
 
     def __init__(self, folder: Path, arguments: Sequence[object]) -> None:

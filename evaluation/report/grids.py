@@ -20,7 +20,7 @@ def draw_neighbours(
 
     Args:
         pictures: Those of the images to show, (48, 48, 3), by index.
-        found: Of ``measures.neighbours``.
+        found: Result of ``measures.neighbours``.
         labels: Each image's class; one of another class than the query's is framed.
         rows: Names of spaces, and how to write them.
     """

@@ -30,7 +30,7 @@ def render(
 
     Args:
         results: What report.json holds.
-        pictures: Of each checkpoint, those of the images to show, by index.
+        pictures: Pictures of each checkpoint, those of the images to show, by index.
         classes: The name of each image's class; ``None`` where they have none.
     """
     found: Checkpoints = results["checkpoints"]

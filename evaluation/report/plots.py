@@ -82,7 +82,7 @@ def draw_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     """Draw each expert's share in each task, and which of them it serves.
 
     Args:
-        routing: Of ``measures.routing``.
+        routing: Result of ``measures.routing``.
         order: Experts, in the order in which they are to stand.
     """
     usage = {task: np.array(routing["usage"][task]) for task in TASKS}
@@ -150,7 +150,7 @@ def draw_class_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     """Draw each expert's share in each task for the images of each class.
 
     Args:
-        routing: Of ``measures.routing``.
+        routing: Result of ``measures.routing``.
         order: Experts, in the order in which they are to stand.
     """
     by_class = routing["usage by class"]
@@ -182,7 +182,7 @@ def draw_correlations(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     """Draw how each expert's routing weight goes with each augmentation parameter.
 
     Args:
-        routing: Of ``measures.routing``.
+        routing: Result of ``measures.routing``.
         order: Experts, in the order in which they are to stand.
     """
     values = routing["correlation with parameters"].values()

@@ -45,7 +45,7 @@ class ImageDataModule(SeededDataModule):
 
     Args:
         dataset: What to train on; see ``image_data.load_images``.
-        data_dir: Where its files are, or are fetched to; ``data`` unless given.
+        data_dir: Where its files are, or are fetched to; default ``data``.
         batch_size: Images in a batch, over all processes together.
         transform: Makes the views; with its defaults at the data set's usual size unless given.
         statistics: Of the augmentation parameters: the authors' of a data set, or estimated for

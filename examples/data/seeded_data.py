@@ -20,7 +20,7 @@ class SeededDataModule(LightningDataModule):
 
     Args:
         batch_size: Items in a batch, over all processes together.
-        seed: Of the run.
+        seed: Seed of the run.
         num_workers: Loader processes beside each training process; as many as it has processors
             to itself, at most 16, unless given.
     """

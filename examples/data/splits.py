@@ -60,7 +60,7 @@ def find_splits(root: Path, names: Sequence[str] | None = None) -> Splits | None
 
     Args:
         root: The folder.
-        names: Of its folders; all unless given.
+        names: Names of its folders (default: all).
 
     Raises:
         ValueError: If there are splits and not exactly one to train on, or two for another.

@@ -87,7 +87,7 @@ def load_transfer(
             and digits need no files. ``"folder"``: ``train``, ``val`` and ``test``, or other usual
             names of these, with class folders in them; or what :func:`load_images` takes that has
             classes.
-        data_dir: ``data`` unless given. Where each data set has its folder as torchvision lays
+        data_dir: default ``data``. Where each data set has its folder as torchvision lays
             it out: food-101, mit67, oxford-iiit-pet, flowers-102, caltech101, stanford_cars,
             fgvc-aircraft-2013b, dtd, SUN397, cifar-10-batches-py, cifar-100-python, stl10_binary,
             imagenet100 (with train and val in it), FashionMNIST (or its four .gz files). For

@@ -71,12 +71,12 @@ def run_method(
             data_dir: Where the data set's files are, or are fetched to.
             backbone: Any timm model that takes images of the data set's size.
             task: What stands beside the method: "star", "augself" or "essl".
-            routing: Of the head; "mmoe" unless given, and "invariant", which is the method without
+            routing: Routing of the head; "mmoe" unless given, and "invariant", which is the method without
                 STAR, beside another task.
             hidden_dim: Of an expert; unless given, 512 over the square root of their number.
             epochs: Passes over the training images.
             batch_size: Images a step.
-            seed: Of weights, views and order.
+            seed: Seed of weights, views and order.
             num_workers: Processes that make views.
             output: JSON file for the results; in runs/lightly/ by default, named by the method
                 and its settings.

@@ -18,7 +18,7 @@ def main(folder: Path = Path("runs/lightly")) -> None:
     """Print a row for each budget and seed that has both a run with STAR and one without.
 
     Args:
-        folder: Of the runs' JSON files.
+        folder: Folder of the runs' JSON files.
     """
     runs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):

@@ -22,12 +22,12 @@ class FinetuneModule(LightningModule):
 
     Args:
         model: From images (B, 3, S, S) to logits (B, classes).
-        num_classes: Of the classifier.
+        num_classes: Number of classes of the classifier.
         batch_size: Images in a batch over all processes, in proportion to which the rate grows.
         batches: In an epoch.
-        learning_rate: Of a batch of 256, in the classifier.
+        learning_rate: Learning rate for a batch of 256, in the classifier.
         layer_decay: Factor on the rate from each layer to the one before it.
-        weight_decay: Of AdamW; norms and biases are exempt.
+        weight_decay: Weight decay of AdamW; norms and biases are exempt.
         warmup_epochs: While which the rate grows from a hundredth.
         mixup: Alpha of the share by which two images are mixed; 0 for none.
         label_smoothing: Share of a label that goes to all classes alike.

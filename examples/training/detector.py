@@ -108,7 +108,7 @@ class DetectionModule(LightningModule):
         finetune: Train the backbone too, its norms by the batch's statistics. Else it is frozen,
             conv1 to layer3, with its norms in evaluation mode; the box head, layer4, is trained
             either way.
-        learning_rate: Of a batch of 16.
+        learning_rate: Learning rate for a batch of 16.
     """
 
     def __init__(

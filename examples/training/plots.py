@@ -20,7 +20,7 @@ def draw_views(views: STARViews, path: Path) -> None:
 
     Args:
         views: A batch of a few, with pixels in [0, 1].
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     rows, columns = len(views.original), 1 + len(views.views)
     figure, axes = plt.subplots(
@@ -63,7 +63,7 @@ def draw_routing(weights: Tensor, path: Path) -> None:
 
     Args:
         weights: Routing weights, (B, 2, E).
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     draw_usage(expert_usage(weights), weights.std(dim=0), routing_divergence(weights).item(), path)
 
@@ -74,8 +74,8 @@ def draw_usage(usage: Tensor, spread: Tensor, divergence: float, path: Path) -> 
     Args:
         usage: Mean weight of each expert for each task, (2, E).
         spread: Its standard deviation over samples, (2, E).
-        divergence: Of the two tasks' routings.
-        path: Of the PNG file.
+        divergence: Divergence of the two tasks' routings.
+        path: Path of the PNG file.
     """
     order = (usage[1] - usage[0]).argsort()
     experts = range(len(order))
@@ -119,7 +119,7 @@ def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
 
     Args:
         logs: Values by step, by the names that ``STARModule`` logs them by.
-        path: Of the PNG file.
+        path: Path of the PNG file.
     """
     panels = {
         "loss": {

@@ -74,7 +74,7 @@ def check_folder(folder: Path, module: LightningModule, ckpt_path: str | None, n
         folder: Where they go.
         module: What is trained.
         ckpt_path: What it goes on from.
-        name: Of the argument that gave the folder.
+        name: Name of the argument that gave the folder.
 
     Raises:
         FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.
@@ -120,7 +120,7 @@ def fit(
         module: What is trained.
         data: What it is trained on.
         ckpt_path: A checkpoint of this run, ``"last"`` for its last one where there is one.
-        name: Of the argument that gave the trainer's folder.
+        name: Name of the argument that gave the trainer's folder.
 
     Raises:
         FileExistsError: If the folder holds a run and ``ckpt_path`` is not of that run.

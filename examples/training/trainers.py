@@ -41,10 +41,10 @@ class SeededData(SeededDataModule):
         train: What is trained on; the last incomplete batch of an epoch is dropped.
         test: What is measured on.
         batch_size: Items in a batch, over all processes together.
-        seed: Of the run.
+        seed: Seed of the run.
         num_workers: Loader processes beside each training process; as many as it has processors
             to itself, at most 16, unless given.
-        collate_fn: Makes a batch of items; PyTorch's own unless given.
+        collate_fn: Makes a batch of items; default: PyTorch's.
         settings: What else must be the same when a run goes on, plain values by name.
 
     Raises:
@@ -130,7 +130,7 @@ def create_trainer(
 
     Args:
         output: The folder.
-        seed: Of the run.
+        seed: Seed of the run.
         options: The user's own arguments of Lightning's Trainer.
         callbacks: Beside those for seeds, signals and the last checkpoint, before which they come.
         **own: The script's arguments of Lightning's Trainer.

@@ -79,7 +79,7 @@ def test_points_of_another_machine_are_refused(tmp_path: Path) -> None:
         Points(path, "cpu", "bf16")
 
 
-def test_the_law_is_found() -> None:
+def test_the_model_is_found() -> None:
     generator = np.random.default_rng(0)
     points = []
     for batch, width, experts in generator.integers(2, 200, (30, 3)).tolist():
@@ -121,6 +121,9 @@ def test_where_the_head_begins_to_matter() -> None:
     assert share.experts_at(0.1) == pytest.approx(0, abs=1e-9)
     assert share.experts_at(0.5) == pytest.approx(40)
     assert share._replace(of_expert=0.0).experts_at(0.5) == float("inf")
+    # SimCLR's two passes take two thirds of the backbone's 0.9 s.
+    assert cost_report.against_simclr(share) == f"{(1 + 16 / 50) / 0.6:.2f}"
+    assert cost_report.against_simclr(share._replace(experts=[1, 8, 64])) == "-"
 
 
 def test_sizes_vary_one_at_a_time() -> None:
