@@ -71,9 +71,9 @@ def run_method(
             data_dir: Where the data set's files are, or are fetched to.
             backbone: Any timm model that takes images of the data set's size.
             task: What stands beside the method: "star", "augself" or "essl".
-            routing: Routing of the head; "mmoe" unless given, and "invariant", which is the method without
-                STAR, beside another task.
-            hidden_dim: Of an expert; unless given, 512 over the square root of their number.
+            routing: Routing of the head; default "mmoe", and beside another task "invariant", which
+                is the method without STAR.
+            hidden_dim: Hidden width of an expert; default: 512 over the square root of their number.
             epochs: Passes over the training images.
             batch_size: Images a step.
             seed: Seed of weights, views and order.
