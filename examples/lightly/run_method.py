@@ -73,7 +73,7 @@ def run_method(
             task: What stands beside the method: "star", "augself" or "essl".
             routing: Routing of the head; default "mmoe", and beside another task "invariant", which
                 is the method without STAR.
-            hidden_dim: Hidden width of an expert; default: 512 over the square root of their number.
+            hidden_dim: Hidden width of an expert; default 512 over the square root of their number.
             epochs: Passes over the training images.
             batch_size: Images a step.
             seed: Seed of weights, views and order.
