@@ -56,7 +56,7 @@ def main() -> None:
     def step_augself(by_loops: bool) -> None:
         y1, y2 = backbone(torch.cat([x1, x2])).chunk(2)
         loss = augself_by_loops(augself, y1, y2, a1, a2) if by_loops else augself(y1, y2, a1, a2)
-        loss.backward()
+        torch.autograd.backward(loss)
 
     def step_essl(by_loops: bool) -> None:
         if by_loops:
@@ -64,7 +64,7 @@ def main() -> None:
         else:
             turned, choices = quarter_turns(small)
             loss = essl(backbone(turned), choices)
-        loss.backward()
+        torch.autograd.backward(loss)
 
     seconds = time_in_turn(
         {

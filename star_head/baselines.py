@@ -128,7 +128,7 @@ class AugSelf(nn.Module):
         """
         for name, features in (("y1", y1), ("y2", y2)):
             check_matrix(name, features, self.num_features)
-            check_dtype(name, features, self.heads[next(iter(self.tasks))][0].weight)
+            check_dtype(name, features, next(self.heads.parameters()))
         for name, params in (("params1", params1), ("params2", params2)):
             check_matrix(name, params, len(self.labels))
         if not len(y1) == len(y2) == len(params1) == len(params2):
@@ -247,7 +247,7 @@ class ESSL(nn.Module):
             ValueError: If a shape does not fit.
         """
         check_matrix("features", features, self.num_features)
-        check_dtype("features", features, self.head[0].weight)
+        check_dtype("features", features, next(self.head.parameters()))
         if not isinstance(choices, Tensor) or choices.dtype != torch.long:
             raise TypeError(f"choices: expected a tensor of int64, got {describe(choices)}")
         if choices.shape != features.shape[:1]:

@@ -87,7 +87,7 @@ def make_loader(module: ModuleType, images: Path) -> DataLoader:
 
 
 # As lightly's documentation has them.
-TRANSFORMS: dict[str, Callable[[], Callable[[Any], list[torch.Tensor]]]] = {
+TRANSFORMS: dict[str, Callable[[], Callable[[Any], Any]]] = {
     **dict.fromkeys(("simclr", "dcl", "nnclr"), lambda: SimCLRTransform(16)),
     **dict.fromkeys(
         ("byol", "barlow_twins"),
