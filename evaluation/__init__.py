@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 # At once, since the modules few_shot and few_shot.few_shot have one name.
 from star_head.evaluation.few_shot import FewShot, few_shot
+from star_head.evaluation.labels import label_part
 from star_head.evaluation.linear import LinearProbe, linear_probe
 from star_head.evaluation.nearest import NearestNeighbours, nearest_neighbours
 
@@ -42,6 +43,7 @@ __all__ = [
     "Trained",
     "extract_features",
     "few_shot",
+    "label_part",
     "linear_probe",
     "measure_head",
     "nearest_neighbours",

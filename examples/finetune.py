@@ -2,6 +2,7 @@
 
     star-head finetune runs/stl10_resnet18/encoder --dataset stl10
     star-head finetune resnet50.a1_in1k --dataset folder --data_dir photos
+    star-head finetune ENCODER --dataset digits --label_share 0.1       # few labels
     star-head finetune ENCODER --dataset digits --ckpt_path=last        # go on
     star-head finetune ENCODER --dataset digits --trainer.devices=4     # on four GPUs
 
@@ -30,6 +31,7 @@ from star_head._whole_files import write_json
 from star_head.adapters._images import Color, cut_long_sides, to_rgb
 from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters.timm import describe_backbone, export_encoder
+from star_head.evaluation.labels import label_part
 from star_head.evaluation.networks import Encoder, open_encoder
 from star_head.examples.command_line import print_next, run
 from star_head.examples.data.image_data import Images
@@ -68,6 +70,7 @@ def main(
     augment: str | None = _AUGMENT,
     min_scale: float = 0.2,
     validate: bool = False,
+    label_share: float | None = None,
     seed: int = 0,
     num_workers: int | None = None,
     output: Path = Path("runs/finetune"),
@@ -95,6 +98,8 @@ def main(
             "mstd" in it, timm 1.0.31 and Pillow 13 fail at times.
         min_scale: Smallest share of a random crop's area.
         validate: Measure on the validation images, and do not train on them.
+        label_share: Share of each class's images to train on, all unless given: the same images for
+            every encoder.
         seed: Seed of the run.
         num_workers: Loader processes beside each training process; by its processors unless given.
         output: Folder for checkpoints, logs, model/ and finetune.json.
@@ -116,6 +121,8 @@ def main(
         train, test = (
             train.part(part) for part in np.split(np.arange(len(train)), [loaded.train_count])
         )
+    if label_share is not None:
+        train = train.part(label_part(train.labels, label_share))
     torch.manual_seed(seed)
     opened = open_encoder(encoder)
     recipe = {
@@ -141,6 +148,7 @@ def main(
         "augment": augment,
         "min_scale": min_scale,
         "validate": validate,
+        "label_share": label_share,
     }
     data = _MonitoredData(
         _prepare(train, opened, is_training=True, auto_augment=augment, scale=(min_scale, 1.0)),

@@ -2,6 +2,7 @@
 
     star-head linear-eval runs/stl10_resnet18/encoder --data_dir data
     star-head linear-eval resnet18 --dataset digits
+    star-head linear-eval ENCODER --data_dir data --label_share 0.01,0.1    # few labels
 
 Multinomial logistic regression with 45 penalties on the training part; the one with the best
 accuracy on the validation part is fitted again on both parts, and measured once on the test images.
@@ -23,6 +24,7 @@ from star_head.evaluation import (
     Features,
     LinearProbe,
     extract_features,
+    label_part,
     linear_probe,
     open_encoder,
 )
@@ -51,6 +53,7 @@ def main(
     data_dir: Path | None = None,
     dataset: TransferName | Literal["all"] = "all",
     half: bool = False,
+    label_share: list[float] | None = None,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     cache: Path = Path("runs/features"),
     output: Path = Path("runs/linear_eval.json"),
@@ -66,6 +69,8 @@ def main(
             folder of class folders.
         dataset: Data set (default: all found under ``--data_dir``).
         half: Keep features in half precision.
+        label_share: Shares of each class's training and validation labels to fit with, all unless
+            given: the same images for every encoder.
         device: Where images are encoded and the regressions are solved.
         cache: Folder for the features.
         output: JSON file for the results, written anew after each data set.
@@ -74,38 +79,49 @@ def main(
         background: For ``folder``, the colour (red, green, blue) under transparent pixels.
         folders: For ``folder``, what the folders at its top are, where their names do not say.
     """
+    shares = [1.0] if label_share is None else label_share
+    if not shares:
+        raise ValueError("label_share: expected shares such as 0.01,0.1, got none")
     opened = open_encoder(encoder)
     opened.backbone.to(device)
     settings = {"encoder": encoder, "data_dir": str(data_dir or "data"), "half": half}
-    results: dict[str, dict[str, object]] = {}
-    accuracies: dict[TransferName, float] = {}
+    # By share of the labels, then by data set.
+    results: dict[float, dict[str, dict[str, object]]] = {share: {} for share in shares}
+    accuracies: dict[float, dict[TransferName, float]] = {share: {} for share in shares}
     header = f"{'':14}{'images':>17}  {'metric':14}{'strength':>10}{'validation':>12}{'test':>8}"
     print(header)
 
-    def add_row(name: TransferName, data: TransferData) -> None:
-        found = evaluate(opened, data, cache=cache, half=half)
-        accuracies[name] = found.test
-        results[name] = {
-            "train": data.train_count,
-            "validation": len(data.train) - data.train_count,
-            "test": len(data.test),
-            "metric": data.metric,
-            "strength": found.strength,
-            "accuracy": found.test,
-            "validation accuracies": found.by_strength,
-            "convergence": found.convergence,
-        }
-        counts = f"{len(data.train)} -> {len(data.test)}"
-        shares = f"{100 * found.validation:12.2f}{100 * found.test:8.2f}"
-        print(f"{name:14}{counts:>17}  {data.metric:14}{found.strength:10.1e}{shares}")
-        print(f"    path: {found.convergence[0]}\n    last: {found.convergence[1]}")
-        write_json(output, {**settings, "datasets": results, "mean": means(accuracies)})
+    def add_rows(name: TransferName, data: TransferData) -> None:
+        extracted = extract(opened, data, cache=cache, half=half)
+        parts = {share: with_few_labels(*extracted, share=share) for share in shares}
+        for share, (train, validation, test) in parts.items():
+            found = linear_probe(
+                train, validation, test, metric=data.metric, device=torch.device(device)
+            )
+            accuracies[share][name] = found.test
+            results[share][name] = {
+                "train": len(train.labels),
+                "validation": len(validation.labels),
+                "test": len(test.labels),
+                "metric": data.metric,
+                "strength": found.strength,
+                "accuracy": found.test,
+                "validation accuracies": found.by_strength,
+                "convergence": found.convergence,
+            }
+            counts = f"{len(train.labels) + len(validation.labels)} -> {len(test.labels)}"
+            percent = f"{100 * found.validation:12.2f}{100 * found.test:8.2f}"
+            print(f"{name:14}{counts:>17}  {data.metric:14}{found.strength:10.1e}{percent}")
+            print(f"    path: {found.convergence[0]}\n    last: {found.convergence[1]}")
+            write_json(output, {**settings, **written(results, accuracies)})
 
     left = measure_each(
-        dataset, data_dir, add_row, pixel_range=pixel_range, background=background, folders=folders
+        dataset, data_dir, add_rows, pixel_range=pixel_range, background=background, folders=folders
     )
-    for of, mean in means(accuracies).items():
-        print(f"mean of {of}: {100 * mean:.2f}")
+    for share in shares:
+        with_labels = "" if label_share is None else f", {100 * share:g}% of the labels"
+        for of, mean in means(accuracies[share]).items():
+            print(f"mean of {of}{with_labels}: {100 * mean:.2f}")
     print_next(
         few_labels_per_class=f"star-head few-shot {encoder} FOLDER",
         all_weights_trained=f"star-head finetune {encoder} --dataset folder --data_dir FOLDER",
@@ -124,6 +140,19 @@ def means(accuracies: dict[TransferName, float]) -> dict[str, float]:
     return found
 
 
+def written(
+    results: dict[float, dict[str, dict[str, object]]],
+    accuracies: dict[float, dict[TransferName, float]],
+) -> dict[str, object]:
+    """What the JSON file says: of all labels at its top, of each share of them beneath it."""
+    found: dict[float, dict[str, object]] = {
+        share: {"datasets": results[share], "mean": means(accuracies[share])} for share in results
+    }
+    if found.keys() == {1.0}:
+        return found[1.0]
+    return {"label shares": {f"{share:g}": part for share, part in found.items()}}
+
+
 def evaluate(
     encoder: Encoder,
     data: TransferData,
@@ -133,15 +162,44 @@ def evaluate(
     num_workers: int | None = None,
 ) -> LinearProbe:
     """Linear evaluation on a data set's own validation part, where the encoder is."""
+    parts = extract(encoder, data, cache=cache, half=half, num_workers=num_workers)
+    device = next(encoder.backbone.parameters()).device
+    return linear_probe(*parts, metric=data.metric, device=device)
+
+
+def extract(
+    encoder: Encoder,
+    data: TransferData,
+    *,
+    cache: Path = Path("runs/features"),
+    half: bool = False,
+    num_workers: int | None = None,
+) -> tuple[Features, Features, Features]:
+    """Features of a data set's training, validation and test images, where the encoder is."""
     both, test = (
         extract_features(encoder, images, cache=cache, half=half, num_workers=num_workers)
         for images in (data.train, data.test)
     )
     count = data.train_count
     train = Features(both.features[:count], both.labels[:count])
-    validation = Features(both.features[count:], both.labels[count:])
-    device = next(encoder.backbone.parameters()).device
-    return linear_probe(train, validation, test, metric=data.metric, device=device)
+    return train, Features(both.features[count:], both.labels[count:]), test
+
+
+def with_few_labels(
+    train: Features, validation: Features, test: Features, share: float
+) -> tuple[Features, Features, Features]:
+    """The parts with a share of the labels to fit with; all images to measure on."""
+    if share == 1:
+        return train, validation, test
+    return _part("training", train, share), _part("validation", validation, share), test
+
+
+def _part(name: str, given: Features, share: float) -> Features:
+    try:
+        kept = label_part(given.labels, share)
+    except ValueError as error:
+        raise ValueError(f"label_{error}, among the {name} images") from error
+    return Features(given.features[kept], given.labels[kept])
 
 
 if __name__ == "__main__":

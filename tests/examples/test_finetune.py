@@ -171,6 +171,8 @@ def test_sigterm_ends_a_run_in_order(
         ({"batch_size": 2000}, "batch_size: expected at most the 1437 images to train on"),
         ({"trainer": {"callbacks": []}}, "trainer: expected arguments that the script does not"),
         ({"dataset": "folder"}, "data_dir: expected"),
+        ({"label_share": 0.5}, "checkpoint: its run had .*label_share"),
+        ({"label_share": 0.0}, "share: expected above 0 and at most 1, got 0.0"),
     ],
 )
 def test_bad_input(
@@ -223,11 +225,13 @@ def test_from_the_command_line_in_two_processes(
 def test_validation_images_are_not_trained_on_where_they_are_measured(
     encoder: Path, tmp_path: Path
 ) -> None:
-    arguments = RECIPE | {"epochs": 1, "validate": True}
+    arguments = RECIPE | {"epochs": 1, "validate": True, "label_share": 0.1}
     finetune.main(str(encoder), **arguments, output=tmp_path, trainer=CPU)
     results = json.loads((tmp_path / "finetune.json").read_text())
     assert results["measured on"] == "validation"
-    assert results["train images"] + results["test images"] == 1437
+    assert results["test images"] == 287
+    assert results["train images"] == pytest.approx(0.1 * 1150, abs=5)
+    assert results["label_share"] == 0.1
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,25 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert f"mean of 1 here: {100 * found['accuracy']:.2f}" in printed
 
 
+def test_few_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "STRENGTHS", linear.STRENGTHS[::8])
+    torch.manual_seed(0)
+    export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)
+    command = ["examples/linear_eval.py", "encoder", "--dataset=digits", "--label-share"]
+    printed = output_of(run_here(*command, "0.05,0.2", cwd=tmp_path))
+    results = json.loads((tmp_path / "runs/linear_eval.json").read_text())["label shares"]
+    assert list(results) == ["0.05", "0.2"]
+    few, more = (part["datasets"]["digits"] for part in results.values())
+    assert abs(few["train"] - 0.05 * 1150) <= 5
+    assert abs(more["validation"] - 0.2 * 287) <= 5
+    assert few["test"] == more["test"] == 360
+    assert 0.3 < few["accuracy"] < more["accuracy"]
+    assert f"mean of 1 here, 20% of the labels: {100 * more['accuracy']:.2f}" in printed
+    done = run_here(*command, "0.01", cwd=tmp_path)
+    assert "label_share: 0.01 of the 27 images of class 0 leaves none" in done.stderr
+    assert "among the validation images" in done.stderr
+
+
 def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     export_encoder(create_backbone("resnet10t"), tmp_path / "encoder", input_size=32)

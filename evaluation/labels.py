@@ -1,0 +1,57 @@
+"""Few labels: the same share of every class's labels for every encoder."""
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from star_head._checks import check_count, check_number, describe
+
+Labels: TypeAlias = np.ndarray | Tensor
+
+
+def label_part(labels: Labels, share: float, seed: int = 0) -> np.ndarray:
+    """Draw a share of each class, to measure with few labels.
+
+    Depends on the labels and the seed alone, and a smaller share's part lies in a larger one's.
+
+    Args:
+        labels: (n,), classes from 0.
+        share: Of each class's images, above 0, at most 1; the nearest whole number of them.
+        seed: Of the draw.
+
+    Returns:
+        Indices, ascending.
+
+    Raises:
+        TypeError: If the labels are not integers, or the share is no number.
+        ValueError: If the share is out of range, or leaves a class without an image.
+
+    Example:
+        >>> labels = np.repeat([0, 1], [40, 10])
+        >>> np.bincount(labels[label_part(labels, 0.1)]).tolist()
+        [4, 1]
+    """
+    check_number("share", share)
+    check_count("seed", seed, minimum=0)
+    if not 0 < share <= 1:
+        raise ValueError(f"share: expected above 0 and at most 1, got {share}")
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels: expected integers (n,), got {describe(labels)} {labels.dtype}")
+    if len(labels) and labels.min() < 0:
+        raise ValueError(f"labels: expected classes from 0, got {labels.min()} among them")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for c in np.unique(labels):
+        members = np.flatnonzero(labels == c)
+        count = int(share * len(members) + 0.5)
+        if count < 1:
+            raise ValueError(
+                f"share: {share} of the {len(members)} images of class {c} leaves none; take "
+                f"{0.5 / len(members):.2g} or more"
+            )
+        order = torch.randperm(len(members), generator=generator).numpy()
+        drawn.append(members[order[:count]])
+    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)
