@@ -9,7 +9,7 @@ from torch import Tensor
 from star_head._checks import describe
 from star_head.augmentation import STARViews
 
-_LABELS = ("label", "labels", "target", "targets", "y", "class", "fine_label")
+LABELS = ("label", "labels", "target", "targets", "y", "class", "fine_label")
 
 
 def views_in(batch: Any) -> STARViews:
@@ -50,8 +50,8 @@ def images_in(batch: Any) -> tuple[Tensor, Tensor | None]:
     images: Any = None
     labels: Any = None
     if isinstance(batch, Mapping):
-        named = [batch[name] for name in _LABELS if name in batch]
-        others = [part for name, part in batch.items() if name not in _LABELS]
+        named = [batch[name] for name in LABELS if name in batch]
+        others = [part for name, part in batch.items() if name not in LABELS]
         maps = [part for part in others if isinstance(part, Tensor) and part.ndim == 4]
         if len(maps) == 1 and len(named) < 2:
             images, labels = maps[0], named[0] if named else None

@@ -13,6 +13,7 @@ import torch
 
 import star_head
 import star_head.adapters
+import star_head.adapters.callbacks
 import star_head.evaluation
 from benchmarks.page_blocks import fill
 from docs import known_operations
@@ -23,7 +24,12 @@ MODULES = [
     "star_head",
     *(
         module.name
-        for package in (star_head, star_head.adapters, star_head.evaluation)
+        for package in (
+            star_head,
+            star_head.adapters,
+            star_head.adapters.callbacks,
+            star_head.evaluation,
+        )
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     ),
 ]
@@ -32,7 +38,7 @@ MODULES = [
 def test_every_module_is_among_those_whose_doctests_run() -> None:
     files = [
         file
-        for folder in ("star_head", "adapters", "evaluation")
+        for folder in ("star_head", "adapters", "adapters/callbacks", "evaluation")
         for file in (ROOT / folder).glob("*.py")
     ]
     names = {file.stem for file in files} - {"__init__"}
@@ -68,8 +74,15 @@ def test_reference_names_all_that_is_public() -> None:
     page = (ROOT / "docs/api/evaluation.rst").read_text()
     documented = re.findall(r"auto(?:class|function):: (\w+)$", page, re.MULTILINE)
     assert sorted(documented) == sorted(star_head.evaluation.__all__)
-    adapters = {f"star_head.adapters.{file.stem}" for file in ROOT.glob("adapters/[a-z]*.py")}
+    public = (*ROOT.glob("adapters/[a-z]*.py"), ROOT / "adapters/callbacks")
+    adapters = {f"star_head.adapters.{path.stem}" for path in public}
     assert adapters == set(re.findall(r"automodule:: (star_head\.adapters\.\S+)", pages))
+
+
+def test_reference_names_all_callbacks() -> None:
+    page = (ROOT / "docs/api/adapters.rst").read_text()
+    documented = re.findall(r"auto(?:class|function):: (\w+)$", page, re.MULTILINE)
+    assert sorted(documented) == sorted(star_head.adapters.callbacks.__all__)
 
 
 def test_the_table_of_known_operations_is_the_codes() -> None:

@@ -10,9 +10,10 @@ import matplotlib.pyplot as plt
 from torch import Tensor
 
 from star_head import Parameter, STARViews
+from star_head.adapters._usage_figure import EQUIVARIANT as _EQUIVARIANT
+from star_head.adapters._usage_figure import INVARIANT as _INVARIANT
+from star_head.adapters._usage_figure import usage_figure
 from star_head.metrics import expert_usage, routing_divergence
-
-_INVARIANT, _EQUIVARIANT = "#3b6fb6", "#d9822b"
 
 
 def draw_views(views: STARViews, path: Path) -> None:
@@ -77,41 +78,7 @@ def draw_usage(usage: Tensor, spread: Tensor, divergence: float, path: Path) -> 
         divergence: Divergence of the two tasks' routings.
         path: Path of the PNG file.
     """
-    order = (usage[1] - usage[0]).argsort()
-    experts = range(len(order))
-    figure, axis = plt.subplots(
-        figsize=(max(5.0, 0.55 * len(order) + 2), 3.6), layout="constrained"
-    )
-    for task, (name, color) in enumerate(
-        (("invariant task", _INVARIANT), ("equivariant task", _EQUIVARIANT))
-    ):
-        axis.bar(
-            [expert + 0.4 * task - 0.2 for expert in experts],
-            usage[task, order],
-            width=0.38,
-            yerr=spread[task, order],
-            error_kw={"elinewidth": 0.8, "ecolor": "#555555"},
-            color=color,
-            label=name,
-        )
-    even = 1 / len(order)
-    axis.axhline(
-        even, color="#888888", linewidth=0.8, linestyle="--", label=f"even: 1/{len(order)}"
-    )
-    axis.set_xticks(list(experts), [str(int(expert)) for expert in order])
-    axis.set_xlabel(
-        r"expert, from the invariant task's own $\rightarrow$ to the equivariant task's"
-    )
-    axis.set_ylabel("routing weight (mean, std over images)")
-    axis.set_title(
-        f"Divergence of the two tasks' routings: {divergence:.2f} (0 to 1)",
-        fontsize=10,
-    )
-    axis.margins(y=0.25)
-    axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
-    figure.savefig(path.expanduser(), dpi=130)
-    plt.close(figure)
+    usage_figure(usage, spread, divergence).savefig(path.expanduser(), dpi=130)
 
 
 def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
