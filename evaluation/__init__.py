@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from star_head.evaluation.networks import open_encoder
     from star_head.evaluation.preparation import Encoder
     from star_head.evaluation.report import write_report
+    from star_head.evaluation.segmentation import SegmentationProbe, segmentation_probe
+    from star_head.evaluation.spatial import spatial_features
     from star_head.evaluation.trained import Trained, open_trained
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "HeadMeasures",
     "LinearProbe",
     "NearestNeighbours",
+    "SegmentationProbe",
     "Trained",
     "extract_features",
     "few_shot",
@@ -49,6 +52,8 @@ __all__ = [
     "nearest_neighbours",
     "open_encoder",
     "open_trained",
+    "segmentation_probe",
+    "spatial_features",
     "write_report",
 ]
 
@@ -56,11 +61,14 @@ _LATER = {
     "Encoder": "preparation",
     "Features": "_labelled",
     "HeadMeasures": "head",
+    "SegmentationProbe": "segmentation",
     "Trained": "trained",
     "extract_features": "features",
     "measure_head": "head",
     "open_encoder": "networks",
     "open_trained": "trained",
+    "segmentation_probe": "segmentation",
+    "spatial_features": "spatial",
     "write_report": "report",
 }
 

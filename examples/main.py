@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "knn-eval": "weighted k-nearest-neighbour accuracy of an encoder's frozen features",
     "few-shot": "5-way few-shot accuracy of an encoder's frozen features",
     "detection": "train Faster R-CNN on Pascal VOC, with the encoder frozen or finetuned",
+    "segmentation": "segment images by an encoder's frozen features",
     "finetune": "finetune an encoder and a classifier on labelled images",
     "analyze": "one page on what pretrained heads learned: routing, redundancy, equivariance",
     "export-encoder": "turn a checkpoint into an encoder that timm opens",

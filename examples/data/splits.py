@@ -158,7 +158,7 @@ def _are_paired(root: Path, one: str, other: str, tops: dict[str, list[tuple[str
     same = sorted(first.keys() & second.keys())
     if len(same) < 2 or len(same) < min(len(first), len(second)):
         return False
-    if any(_is_companion(name) for name in (one, other)):
+    if any(is_companion(name) for name in (one, other)):
         return True
     if len({re.sub(r"\d+", "", stem) for stem in same}) > 1:
         return True
@@ -188,7 +188,8 @@ def _stem(parts: tuple[str, ...]) -> str:
     return re.sub(rf"[\W_](?:{'|'.join(_COMPANIONS)})s?$", "", name)
 
 
-def _is_companion(name: str) -> bool:
+def is_companion(name: str) -> bool:
+    """Whether a folder's name says that it holds what belongs to images, such as masks."""
     words = re.split(r"[\W_\d]+", name.casefold())
     return any(word.removesuffix("s") in _COMPANIONS for word in [*words, "".join(words)])
 
