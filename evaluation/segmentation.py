@@ -242,7 +242,7 @@ def _fit(
                     logits, masks, ignore_index=settings["ignore"], reduction="sum"
                 )
                 optimizer.zero_grad()
-                (error / max(1, counted)).backward()
+                torch.autograd.backward(error / max(1, counted))
                 optimizer.step()
                 total, pixels = total + error.item(), pixels + counted
                 progress(len(batch))

@@ -52,6 +52,11 @@ class MaskedFiles(Dataset[tuple[Image.Image, np.ndarray]]):
             return mask
         return np.where(mask < self.first, IGNORE, mask - self.first)
 
+    def part(self, indices: np.ndarray) -> "MaskedFiles":
+        """Some of them."""
+        images, masks = ([paths[i] for i in indices] for paths in (self.images, self.masks))
+        return MaskedFiles(images, masks, self.first)
+
 
 class Drawings(Dataset[tuple[Image.Image, np.ndarray]]):
     """Images with transparency, on white, and as mask where something is drawn: 1, else 0.
@@ -74,6 +79,10 @@ class Drawings(Dataset[tuple[Image.Image, np.ndarray]]):
         except (OSError, ValueError) as error:
             raise unreadable(path, str(error)) from error
         return read_image(path, _ON_WHITE), (opacity >= _DRAWN).astype(np.int64)
+
+    def part(self, indices: np.ndarray) -> "Drawings":
+        """Some of them."""
+        return Drawings([self.paths[i] for i in indices])
 
 
 class MaskData(NamedTuple):
@@ -125,7 +134,7 @@ def load_masks(name: MaskName, data_dir: Path, max_images: int | None = None) ->
     if max_images < 1:
         raise ValueError(f"max_images: expected at least 1, got {max_images}")
     kept = np.linspace(0, len(data.train) - 1, max_images).astype(int)
-    return data._replace(train=_part(data.train, kept))
+    return data._replace(train=data.train.part(kept))
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -194,7 +203,7 @@ def _drawings(root: Path) -> MaskData:
         )
     train, test = _held_out(len(paths))
     drawings = Drawings(paths)
-    return MaskData(_part(drawings, train), _part(drawings, test), 2)
+    return MaskData(drawings.part(train), drawings.part(test), 2)
 
 
 def _has_transparency(path: Path) -> bool:
@@ -220,7 +229,7 @@ def _folder(root: Path) -> MaskData:
                     f"data_dir: expected at least {_HELD_OUT} images to hold one of five out, got "
                     f"{len(whole)} in {root / images}"
                 )
-            parts = [_part(whole, kept) for kept in _held_out(len(whole))]
+            parts = [whole.part(kept) for kept in _held_out(len(whole))]
     train, test = parts
     values = [np.unique(train.mask(index)) for index in range(len(train))]
     num_classes = 1 + max(
@@ -283,10 +292,3 @@ def _held_out(count: int) -> tuple[np.ndarray, np.ndarray]:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).numpy()
     test = max(1, count // _HELD_OUT)
     return np.sort(order[test:]), np.sort(order[:test])
-
-
-def _part(data: MaskedFiles | Drawings, indices: np.ndarray) -> MaskedFiles | Drawings:
-    kept = indices.tolist()
-    if isinstance(data, Drawings):
-        return Drawings([data.paths[i] for i in kept])
-    return MaskedFiles([data.images[i] for i in kept], [data.masks[i] for i in kept], data.first)
