@@ -26,6 +26,7 @@ from star_head.evaluation.linear import LinearProbe, linear_probe
 from star_head.evaluation.nearest import NearestNeighbours, nearest_neighbours
 
 if TYPE_CHECKING:
+    from star_head.evaluation.corruptions import Corrupted, corrupt
     from star_head.evaluation.features import Features, extract_features
     from star_head.evaluation.head import HeadMeasures, measure_head
     from star_head.evaluation.networks import open_encoder
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from star_head.evaluation.trained import Trained, open_trained
 
 __all__ = [
+    "Corrupted",
     "Encoder",
     "Features",
     "FewShot",
@@ -44,6 +46,7 @@ __all__ = [
     "NearestNeighbours",
     "SegmentationProbe",
     "Trained",
+    "corrupt",
     "extract_features",
     "few_shot",
     "label_part",
@@ -58,11 +61,13 @@ __all__ = [
 ]
 
 _LATER = {
+    "Corrupted": "corruptions",
     "Encoder": "preparation",
     "Features": "_labelled",
     "HeadMeasures": "head",
     "SegmentationProbe": "segmentation",
     "Trained": "trained",
+    "corrupt": "corruptions",
     "extract_features": "features",
     "measure_head": "head",
     "open_encoder": "networks",

@@ -1,6 +1,7 @@
 """Linear evaluation of frozen features by the paper's protocol (arXiv 2510.27222)."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from star_head.evaluation._labelled import (
+    Features,
     Joined,
     Labelled,
     check_features,
@@ -31,6 +33,7 @@ class LinearProbe(NamedTuple):
         converged: Whether all strengths and the last fit were solved within the tolerance.
         by_strength: Accuracy on the validation images with each of the 45 strengths.
         convergence: What the solver says of the path, and of the last fit.
+        others: Accuracy of the same classifier on further images, by their name.
     """
 
     test: float
@@ -39,6 +42,7 @@ class LinearProbe(NamedTuple):
     converged: bool
     by_strength: dict[float, float]
     convergence: tuple[str, str]
+    others: dict[str, float]
 
 
 def linear_probe(
@@ -48,6 +52,7 @@ def linear_probe(
     *,
     metric: Metric = "top-1",
     device: torch.device | str | None = None,
+    others: Mapping[str, Labelled] | None = None,
 ) -> LinearProbe:
     """Choose the penalty on validation images, fit these too, and measure once on test images.
 
@@ -62,6 +67,8 @@ def linear_probe(
         metric: The share of right predictions, or the mean of each class's share, for which
             classes without images are left out with a warning.
         device: Where regressions are solved; default: where the training features are.
+        others: Further images to measure the classifier on, such as test images made worse; nothing
+            is chosen by them.
 
     Raises:
         TypeError: If features are not of floating point, or classes are not integers.
@@ -82,8 +89,12 @@ def linear_probe(
         check_features(name, part)
         for name, part in (("train", train), ("validation", validation), ("test", test))
     )
-    check_widths(train=train, validation=validation, test=test)
-    classes = count_classes(train, validation=validation, test=test)
+    further = {
+        name: check_features(f"others[{name!r}]", part) for name, part in (others or {}).items()
+    }
+    named = {f"others[{name!r}]": part for name, part in further.items()}
+    check_widths(train=train, validation=validation, test=test, **named)
+    classes = count_classes(train, validation=validation, test=test, **named)
     path = fit_path(train.features, train.labels, STRENGTHS, num_classes=classes, device=device)
     predicted = predict(path.weights, validation.features).cpu()
     found = accuracies(predicted, validation.labels, classes, metric).tolist()
@@ -96,15 +107,19 @@ def linear_probe(
         initial=path.weights[best],
         device=device,
     )
-    predicted = predict(last.weights, test.features).cpu()
-    (accuracy,) = accuracies(predicted, test.labels, classes, metric).tolist()
+
+    def measured(part: Features) -> float:
+        predicted = predict(last.weights, part.features).cpu()
+        return accuracies(predicted, part.labels, classes, metric).item()
+
     return LinearProbe(
-        test=accuracy,
+        test=measured(test),
         strength=STRENGTHS[best],
         validation=found[best],
         converged=bool(path.converged.all() and last.converged.all()),
         by_strength=dict(zip(STRENGTHS, found, strict=True)),
         convergence=(path.summary(), last.summary()),
+        others={name: measured(part) for name, part in further.items()},
     )
 
 

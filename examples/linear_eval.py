@@ -3,6 +3,7 @@
     star-head linear-eval runs/stl10_resnet18/encoder --data_dir data
     star-head linear-eval resnet18 --dataset digits
     star-head linear-eval ENCODER --data_dir data --label_share 0.01,0.1    # few labels
+    star-head linear-eval ENCODER --dataset digits --corruptions true       # bad images
 
 Multinomial logistic regression with 45 penalties on the training part; the one with the best
 accuracy on the validation part is fitted again on both parts, and measured once on the test images.
@@ -20,6 +21,7 @@ from star_head._whole_files import write_json
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
 from star_head.evaluation import (
+    Corrupted,
     Encoder,
     Features,
     LinearProbe,
@@ -28,8 +30,12 @@ from star_head.evaluation import (
     linear_probe,
     open_encoder,
 )
+from star_head.evaluation.corruptions import CORRUPTIONS, SEVERITIES
+from star_head.evaluation.preparation import DataSet
 from star_head.examples.command_line import print_next, run
 from star_head.examples.data.available import measure_each
+from star_head.examples.data.class_names import class_names
+from star_head.examples.data.corrupted_folders import find_corrupted
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName
 
@@ -54,6 +60,8 @@ def main(
     dataset: TransferName | Literal["all"] = "all",
     half: bool = False,
     label_share: list[float] | None = None,
+    corruptions: bool = False,
+    corrupted_dir: Path | None = None,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     cache: Path = Path("runs/features"),
     output: Path = Path("runs/linear_eval.json"),
@@ -71,6 +79,10 @@ def main(
         half: Keep features in half precision.
         label_share: Shares of each class's training and validation labels to fit with, all unless
             given: the same images for every encoder.
+        corruptions: Measure the classifier on test images made worse, too: noise, blur, contrast,
+            brightness, JPEG and pixelation at five severities. Not ImageNet-C.
+        corrupted_dir: Measure it on KIND/SEVERITY/CLASS/images in this folder, too, as ImageNet-C
+            unpacks; for ``imagenet100`` and ``folder``.
         device: Where images are encoded and the regressions are solved.
         cache: Folder for the features.
         output: JSON file for the results, written anew after each data set.
@@ -93,10 +105,20 @@ def main(
 
     def add_rows(name: TransferName, data: TransferData) -> None:
         extracted = extract(opened, data, cache=cache, half=half)
+        worse = corrupted_images(name, data, data_dir, corruptions, corrupted_dir, folders)
+        others = {
+            f"{kind} {severity}": extract_features(opened, images, cache=cache, half=half)
+            for (kind, severity), images in worse.items()
+        }
         parts = {share: with_few_labels(*extracted, share=share) for share in shares}
         for share, (train, validation, test) in parts.items():
             found = linear_probe(
-                train, validation, test, metric=data.metric, device=torch.device(device)
+                train,
+                validation,
+                test,
+                metric=data.metric,
+                device=torch.device(device),
+                others=others,
             )
             accuracies[share][name] = found.test
             results[share][name] = {
@@ -113,6 +135,10 @@ def main(
             percent = f"{100 * found.validation:12.2f}{100 * found.test:8.2f}"
             print(f"{name:14}{counts:>17}  {data.metric:14}{found.strength:10.1e}{percent}")
             print(f"    path: {found.convergence[0]}\n    last: {found.convergence[1]}")
+            if worse:
+                table = by_kind(found.others, worse)
+                results[share][name]["corrupted"] = table
+                print_corrupted(table)
             write_json(output, {**settings, **written(results, accuracies)})
 
     left = measure_each(
@@ -151,6 +177,50 @@ def written(
     if found.keys() == {1.0}:
         return found[1.0]
     return {"label shares": {f"{share:g}": part for share, part in found.items()}}
+
+
+def corrupted_images(
+    name: TransferName,
+    data: TransferData,
+    data_dir: Path | None,
+    corruptions: bool,
+    corrupted_dir: Path | None,
+    folders: Folders | None,
+) -> dict[tuple[str, int], DataSet]:
+    """Test images made worse, and those in a folder, by kind and severity."""
+    found: dict[tuple[str, int], DataSet] = {}
+    if corruptions:
+        for kind in CORRUPTIONS:
+            for severity in SEVERITIES:
+                found[kind, severity] = Corrupted(data.test, kind, severity)
+    if corrupted_dir is not None:
+        if name not in ("imagenet100", "folder"):
+            raise ValueError(
+                f"corrupted_dir: expected none with {name!r}, whose classes are no folders; "
+                f"imagenet100 and folder take one"
+            )
+        names = class_names(name, data_dir, data.num_classes, folders)
+        found |= find_corrupted(corrupted_dir, names)
+    return found
+
+
+def by_kind(
+    accuracies: dict[str, float], worse: dict[tuple[str, int], DataSet]
+) -> dict[str, dict[str, float] | float]:
+    """Accuracies of each kind by severity, their mean, and the mean over the kinds."""
+    table: dict[str, dict[str, float]] = {}
+    for kind, severity in worse:
+        table.setdefault(kind, {})[str(severity)] = accuracies[f"{kind} {severity}"]
+    means = {kind: sum(row.values()) / len(row) for kind, row in table.items()}
+    rows = {kind: {**row, "mean": means[kind]} for kind, row in table.items()}
+    return {**rows, "mean": sum(means.values()) / len(means)}
+
+
+def print_corrupted(table: dict[str, dict[str, float] | float]) -> None:
+    """One row for each kind."""
+    for kind, row in table.items():
+        cells = row.values() if isinstance(row, dict) else [row]
+        print(f"    {kind:17}" + "".join(f"{100 * cell:8.2f}" for cell in cells))
 
 
 def evaluate(

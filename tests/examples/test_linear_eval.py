@@ -5,12 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from running import output_of, run_here
 
 from star_head.adapters.timm import create_backbone, export_encoder
-from star_head.evaluation import linear
+from star_head.evaluation import (
+    Corrupted,
+    extract_features,
+    linear,
+    linear_probe,
+    open_encoder,
+)
+from star_head.evaluation.corruptions import CORRUPTIONS
 from star_head.examples.data import available
-from star_head.examples.linear_eval import PAPER, main, means
+from star_head.examples.data.corrupted_folders import find_corrupted
+from star_head.examples.data.transfer_data import load_transfer
+from star_head.examples.linear_eval import PAPER, extract, main, means
 
 
 def test_means() -> None:
@@ -81,6 +91,48 @@ def test_few_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run_here(*command, "0.01", cwd=tmp_path)
     assert "label_share: 0.01 of the 27 images of class 0 leaves none" in done.stderr
     assert "among the validation images" in done.stderr
+
+
+def save_class_folders(root: Path, count: int, shift: int = 0) -> None:
+    for label, name in enumerate(("dark", "light")):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            level = 60 + 120 * label + 3 * i + shift
+            Image.new("RGB", (32, 32), (level, level, level)).save(root / name / f"{i}.png")
+
+
+def test_bad_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "STRENGTHS", linear.STRENGTHS[::8])
+    torch.manual_seed(0)
+    export_encoder(create_backbone("test_resnet"), tmp_path / "encoder", input_size=32)
+    for part in ("train", "val", "test"):
+        save_class_folders(tmp_path / "photos" / part, 4)
+    for severity in (1, 2):
+        save_class_folders(tmp_path / f"worse/blur/defocus/{severity}", 2, 5 * severity)
+        save_class_folders(tmp_path / f"worse/fog/{severity}", 2)
+    command = ["examples/linear_eval.py", "encoder", "--dataset=folder", "--data_dir=photos"]
+    command += ["--corruptions=true", "--corrupted_dir=worse"]
+    printed = output_of(run_here(*command, cwd=tmp_path))
+    (found,) = json.loads((tmp_path / "runs/linear_eval.json").read_text())["datasets"].values()
+    table = found["corrupted"]
+    assert list(table) == [*CORRUPTIONS, "defocus", "fog", "mean"]
+    assert set(table["jpeg"]) == {"1", "2", "3", "4", "5", "mean"}
+    assert set(table["defocus"]) == {"1", "2", "mean"}
+    assert table["fog"]["1"] == 1  # the test images' own levels
+    means = [row["mean"] for row in list(table.values())[:-1]]
+    assert table["mean"] == pytest.approx(sum(means) / len(means))
+    assert f"    {'mean':17}{100 * table['mean']:8.2f}" in printed
+    encoder = open_encoder(tmp_path / "encoder")
+    data = load_transfer("folder", tmp_path / "photos")
+    train, validation, _ = extract(encoder, data, cache=tmp_path / "cache")
+    noisy = extract_features(encoder, Corrupted(data.test, "contrast", 4))
+    assert table["contrast"]["4"] == linear_probe(train, validation, noisy).test
+    with pytest.raises(ValueError, match="corrupted_dir: expected none with 'digits'"):
+        main(str(tmp_path / "encoder"), None, "digits", corrupted_dir=tmp_path / "worse")
+    with pytest.raises(ValueError, match="corrupted_dir: expected KIND/SEVERITY/CLASS/images"):
+        find_corrupted(tmp_path / "photos", ["dark", "light"])
+    with pytest.raises(ValueError, match="has no images of the classes cat, dog"):
+        find_corrupted(tmp_path / "worse", ["cat", "dog"])
 
 
 def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
