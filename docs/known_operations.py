@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from benchmarks.page_blocks import fill_page, table
+from star_head.adapters._kornia.geometry import GEOMETRY
+from star_head.adapters._kornia.intensity import INTENSITY
 from star_head.adapters._recorded import own, v1, v2
 from star_head.adapters._recorded.operation import Fixed, Known
 from star_head.augmentation import ParameterSpec
@@ -37,9 +39,32 @@ def fixed() -> list[str]:
     return [f"Without anything random: {listed}.", ""]
 
 
+def kornias() -> list[str]:
+    """Lines of the table of kornia's augmentations, in which each is of kornia alone."""
+    known = {**GEOMETRY, **INTENSITY}
+    rows = [
+        (f"`{name}`", ", ".join(map(_number, entry.numbers)))
+        for name, entry in sorted(known.items())
+        if not entry.fixed
+    ]
+    return table(("augmentation", "numbers (unit; neutral value)"), rows)
+
+
+def kornias_fixed() -> list[str]:
+    """A sentence with those that do the same to every image."""
+    names = sorted(name for name, entry in {**GEOMETRY, **INTENSITY}.items() if entry.fixed)
+    listed = ", ".join(f"`{name}`" for name in names)
+    return [f"Without anything random, unless `p` is less than 1: {listed}.", ""]
+
+
 def blocks() -> dict[str, list[str]]:
     """What stands in the page, by the names of its markers."""
-    return {"operations": operations(), "fixed": fixed()}
+    return {
+        "operations": operations(),
+        "fixed": fixed(),
+        "kornia": kornias(),
+        "kornia fixed": kornias_fixed(),
+    }
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from itertools import cycle
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -276,15 +277,20 @@ def estimate_statistics(
     sizes = resolve_sizes(image_sizes, read)
     check_count("num_samples", num_samples, 2)
     with all_seeded(seed):
-        vectors = torch.stack(
-            [
-                samplers[i % len(samplers)].sample(sizes[i * len(sizes) // num_samples]).vector()
-                for i in range(num_samples)
-            ]
-        ).double()
+        drawn = [sizes[i * len(sizes) // num_samples] for i in range(num_samples)]
+        vectors = _vectors(samplers, drawn).double()
     std, mean = torch.std_mean(vectors, dim=0)
     constant = (vectors == vectors[0]).all(dim=0)
     return Statistics(mean.tolist(), std.masked_fill(constant, 1.0).tolist())
+
+
+def _vectors(samplers: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Parameters (n, P) of images of these sizes, by each sampler in turn."""
+    if all(hasattr(sampler, "sample_vectors") for sampler in samplers):  # many at once
+        parts = enumerate(samplers)
+        return torch.cat([s.sample_vectors(sizes[i :: len(samplers)]) for i, s in parts])
+    pairs = zip(cycle(samplers), sizes, strict=False)
+    return torch.stack([sampler.sample(size).vector() for sampler, size in pairs])
 
 
 def _samplers(transform: Any) -> Sequence[RecordSampler]:

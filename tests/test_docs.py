@@ -48,6 +48,8 @@ def test_every_module_is_among_those_whose_doctests_run() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name: str) -> None:
     torch.manual_seed(0)
+    if name == "star_head.adapters.kornia":
+        pytest.importorskip("kornia")  # which Python 3.10 lacks
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
 
@@ -92,4 +94,4 @@ def test_the_table_of_known_operations_is_the_codes() -> None:
         filled = fill(filled, name, "\n".join(lines))
     assert filled == page
     rows = [line for line in page.splitlines() if line.startswith("| `Random")]
-    assert len(rows) == 21
+    assert len(rows) == 21 + 28  # torchvision's and lightly's, and kornia's

@@ -97,14 +97,17 @@ class RecordedView:
 
     Attributes:
         parameters: Name, unit and neutral value of each number of its vector.
+        size: The (height, width) of the view, if all have one.
+        parts: What the view is made by, operation by operation.
     """
 
     image_sizes = staticmethod(image_sizes)  # how estimate_statistics reads a data set
 
     def __init__(self, tree: Node, index: int, parameters: Iterable[ParameterSpec]) -> None:
         self.parameters = tuple(parameters)
+        self.size = tree.size
+        self.parts = tuple(tree.parts())
         self._tree = tree
-        self._parts = tuple(tree.parts())
         self._index = index
         self._neutral = [number.neutral for number in self.parameters]
 
@@ -148,8 +151,8 @@ class RecordedView:
         """
         if not isinstance(record, RecordedAugmentation):
             raise TypeError(f"record: expected one of sample, got {type(record).__name__}")
-        if record.tree != self._parts:
-            pairs = zip_longest(self._parts, record.tree, fillvalue="nothing more")
+        if record.tree != self.parts:
+            pairs = zip_longest(self.parts, record.tree, fillvalue="nothing more")
             ours, its = next(pair for pair in pairs if pair[0] != pair[1])
             raise ValueError(
                 f"record: expected one of this transform, but it is of one with {its} in place of "
@@ -178,7 +181,7 @@ class RecordedView:
 
     def _record(self, walk: Walk, draws: Any, height: int, width: int) -> RecordedAugmentation:
         return RecordedAugmentation(
-            self._index, height, width, tuple(walk.values), draws, self._parts
+            self._index, height, width, tuple(walk.values), draws, self.parts
         )
 
     def _checked(self, view: Any) -> Tensor:
