@@ -1,12 +1,21 @@
-"""Our transforms against lightly's: augmented views a second, one process.
+"""Our transforms against lightly's and kornia's: augmented views a second, one process.
 
-The same settings on the same 96-pixel PIL images, with the same draws where a lightly transform is
-wrapped. STARTransform and RecordedTransform also make the original and record the parameters of
-each view.
+    python -m benchmarks.transform            # all
+    python -m benchmarks.transform --batches  # the views made in batches alone, with two threads
+
+The same settings on the same 96-pixel images, with the same draws where a transform is wrapped.
+STARTransform and RecordedTransform also make the original and record the parameters of each view.
+
+Batches are the paper's pipeline: ``adapters.device`` from records that are drawn before, kornia's
+augmentations of the images from the crop on, plain, and wrapped by ``adapters.kornia``, which draw
+as they go. kornia is compared where it is installed. ``BatchTransform`` makes the original too, as
+the wrapped kornia does.
 """
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,7 +29,8 @@ from lightly.transforms.simclr_transform import SimCLRTransform
 from PIL import Image
 
 from benchmarks.timing import time_in_turn
-from star_head.adapters.lightly import STARTransform
+from star_head.adapters.device import BatchTransform, RecordingTransform, collate
+from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.adapters.torchvision import RecordedTransform
 
 Transform = Callable[[Image.Image], object]
@@ -32,7 +42,12 @@ def photographs(count: int, size: int) -> list[Image.Image]:
     return [Image.fromarray(image).resize((size, size)) for image in coarse]
 
 
-def compare(title: str, transforms: Mapping[str, Transform], images: Sequence[Image.Image]) -> None:
+def compare(
+    title: str,
+    transforms: Mapping[str, Transform],
+    images: Sequence[Image.Image],
+    rounds: int,
+) -> None:
     """Print views a second of each, and how much of the first one's time each takes."""
 
     def apply(transform: Transform) -> None:
@@ -42,16 +57,72 @@ def compare(title: str, transforms: Mapping[str, Transform], images: Sequence[Im
             transform(image)
 
     seconds = time_in_turn(
-        {name: partial(apply, transform) for name, transform in transforms.items()}
+        {name: partial(apply, transform) for name, transform in transforms.items()}, rounds
     )
+    report(title, seconds, 2 * len(images))
+
+
+def report(title: str, seconds: Mapping[str, float], views: int) -> None:
+    """Print views a second of each contender, and how much of the first one's time it takes."""
     first = next(iter(seconds.values()))
     print(f"{title:26} views/s   time")
     for name, time in seconds.items():
-        print(f"{name:26} {2 * len(images) / time:7.0f} {time / first:6.2f}")
+        print(f"{name:26} {views / time:7.0f} {time / first:6.2f}")
+
+
+def kornias(size: int) -> Any:
+    """The paper's pipeline by kornia: a crop for each image, one order of colours a batch."""
+    from kornia import augmentation as kornias
+
+    return kornias.AugmentationSequential(
+        kornias.RandomResizedCrop((size, size), scale=(0.2, 1.0)),
+        kornias.RandomHorizontalFlip(p=0.5),
+        kornias.ColorJiggle(0.4, 0.4, 0.4, 0.1, p=0.8),
+        kornias.RandomGrayscale(p=0.2),
+        kornias.RandomGaussianBlur((9, 9), (0.1, 2.0), p=0.5),
+        kornias.Normalize(**{name: torch.tensor(v) for name, v in STL10_NORMALIZE.items()}),
+    )
+
+
+def compare_batches(images: Sequence[Image.Image], threads: int, rounds: int) -> None:
+    """Print views a second of the paper's pipeline in batches, two views an image."""
+    torch.set_num_threads(threads)
+    size = images[0].width
+    transform = STARTransform(size, normalize=STL10_NORMALIZE)
+    torch.manual_seed(0)
+    recording = RecordingTransform(transform)
+    recorded = collate([recording(image) for image in images])
+    contenders: dict[str, Callable[[], object]] = {
+        "star-head, on the device": partial(BatchTransform(transform), recorded)
+    }
+    if find_spec("kornia") is not None:
+        from star_head.adapters.kornia import RecordedTransform as RecordedBatchTransform
+
+        augmentation = kornias(size)
+        pixels = recorded.images.float() / 255
+        contenders["kornia"] = lambda: (augmentation(pixels), augmentation(pixels))
+        contenders["kornia, recorded"] = partial(RecordedBatchTransform(augmentation), pixels)
+    with torch.no_grad():
+        seconds = time_in_turn(contenders, rounds)
+    report(f"batches of {len(images)}, {threads} threads", seconds, 2 * len(images))
 
 
 def main() -> None:
     """Print the comparisons, two views an image."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--batches", action="store_true", help="compare batches alone")
+    parser.add_argument("--batch-size", type=int, default=64, help="images a batch")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch, for batches")
+    parser.add_argument("--rounds", type=int, default=30, help="how often each is timed")
+    arguments = parser.parse_args()
+    if not arguments.batches:
+        compare_images(arguments.rounds)
+    images = photographs(arguments.batch_size, 96)
+    compare_batches(images, arguments.threads, arguments.rounds)
+
+
+def compare_images(rounds: int) -> None:
+    """Print the comparisons of transforms of one image at a time."""
     torch.set_num_threads(1)
     settings: dict[str, Any] = {"input_size": 96, "min_scale": 0.2, "cj_strength": 0.5}
     images = photographs(100, 96)
@@ -66,9 +137,13 @@ def main() -> None:
             "STARTransform, Pillow's": STARTransform(**settings, blur="pillow"),
         },
         images,
+        rounds,
     )
     compare(
-        "BYOL, 96 pixels", {"lightly": byol, "RecordedTransform": RecordedTransform(byol)}, images
+        "BYOL, 96 pixels",
+        {"lightly": byol, "RecordedTransform": RecordedTransform(byol)},
+        images,
+        rounds,
     )
 
 
