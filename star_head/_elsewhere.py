@@ -14,19 +14,23 @@ _PACKAGES = ("star_head", "star_head.adapters", "star_head.evaluation")
 def where_to_find(name: str) -> str | None:
     """Say how to import a public name of another module of the package, or None if none has it."""
     name = re.escape(name)
+    defined = re.compile(rf"^(?:class|def) {name}\b", re.MULTILINE)
     # Defined at the top of a module, or on the list of what it offers.
     there = re.compile(
         rf"^(?:class|def) {name}\b|^{name}(?:: [^=]+)? = "
         rf'|^    "{name}",?$|^__all__ = .*"{name}"',
         re.MULTILINE,
     )
+    places: list[str] = []
     for module, path in _modules():
         text = path.read_text(encoding="utf-8")
-        if there.search(text):
-            return f"{name} is in {module}: from {module} import {name}{_extra(text)}"
-        if module.endswith(f".{name}") and module.count(".") > 1:
+        if defined.search(text) or (not places and there.search(text)):
+            places.append(f"in {module}: from {module} import {name}{_extra(text)}")
+            if not defined.search(text):
+                break  # a list, of what a module below defines
+        elif not places and module.endswith(f".{name}") and module.count(".") > 1:
             return f"{name} is {module}: import {module}{_extra(text)}"
-    return None
+    return f"{name} is {', and another '.join(places)}" if places else None
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
