@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from star_head._gather import gather
-from star_head._nearest import nearest
+from star_head._voting import nearest_neighbour_accuracy
 from star_head.head import STAREmbeddings
 from star_head.metrics import expert_usage, mean_canonical_correlation, routing_divergence
 
@@ -75,9 +75,10 @@ class Monitor:
         """Measure what was collected in all processes; without labels there is no accuracy."""
         found = {}
         if self._bank and self._queries:
-            found["knn_accuracy"] = _nearest_neighbour_accuracy(
-                *_whole(self._bank), *_whole(self._queries)
-            )
+            bank, queries = _whole(self._bank), _whole(self._queries)
+            device = bank[0].device
+            accuracy = nearest_neighbour_accuracy(*bank, *queries, device)
+            found["knn_accuracy"] = torch.tensor(accuracy, device=device)
         if self._embeddings:
             device = self._embeddings[0][0].device
             correlation = _mean_correlation(*_whole(self._embeddings))
@@ -90,14 +91,6 @@ def _whole(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Join batches and processes."""
     first, second = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return gather(first), gather(second)
-
-
-def _nearest_neighbour_accuracy(
-    bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
-) -> Tensor:
-    """Share of queries (m, D) whose nearest of the bank (n, D), by cosine, has their label."""
-    found = nearest(bank, queries, 1, bank.device).indices[:, 0]
-    return (bank_labels[found] == labels).float().mean()
 
 
 def _mean_correlation(z1: Tensor, z2: Tensor) -> float | None:

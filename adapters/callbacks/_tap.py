@@ -68,4 +68,5 @@ class Tap:
         if torch.compiler.is_compiling():
             return
         if self._open and self._caught is None:
-            self._caught = output.detach() if isinstance(output, Tensor) else output
+            # A copy: what follows may work in place, or a CUDA graph use the memory again.
+            self._caught = output.detach().clone() if isinstance(output, Tensor) else output

@@ -17,7 +17,15 @@ def untouched(trainer: Any, module: nn.Module) -> Iterator[None]:
     """Compute in evaluation mode, in the run's precision, without gradients, and leave no trace.
 
     Random numbers of torch, NumPy and Python, the parts' modes and the buffers are as they were.
+
+    Raises:
+        ValueError: If parameters are lazy, whose first values would be drawn here.
     """
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        raise ValueError(
+            "lazy parameters have no values before the first training step; run a batch through "
+            "the module before training to measure it"
+        )
     buffers = [
         (part, name, buffer, buffer.clone(), buffer._version)
         for part in module.modules()

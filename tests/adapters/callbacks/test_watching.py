@@ -1,5 +1,6 @@
 """What holds for all callbacks: nothing is changed, no run is ended, resumed runs go on."""
 
+import contextlib
 import copy
 import random
 import warnings
@@ -251,6 +252,35 @@ def test_a_compiled_backbone_is_computed_once_more(tmp_path: Path) -> None:
         assert torch.equal(tensor, weights[1][key]), key
     assert "probe_accuracy" in logged(tmp_path / "2")
     assert "effective_rank" in logged(tmp_path / "2")
+
+
+class InPlace(Method):
+    """Works in place on what its backbone gave."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.head(self.backbone(images).zero_() + 1)
+
+
+def test_features_are_those_that_the_backbone_gave(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * watched.SIDE**2, watched.WIDTH))
+    fit(tmp_path, [RankMonitor("backbone")], InPlace(linear))
+    assert logged(tmp_path)["effective_rank"][7] > 1.5
+
+
+def test_lazy_parameters_are_drawn_by_training_alone(tmp_path: Path) -> None:
+    weights = []
+    for callbacks in ([], [*all_callbacks()[:3], all_callbacks()[5]]):
+        torch.manual_seed(1)
+        module = Method(nn.Sequential(nn.Flatten(), nn.LazyLinear(watched.WIDTH)), star_head())
+        folder = tmp_path / str(len(callbacks))
+        with contextlib.ExitStack() as stack:
+            if callbacks:
+                stack.enter_context(pytest.warns(UserWarning, match="left out: .*lazy parameters"))
+            weights.append(fit(folder, callbacks, module).state_dict())
+    for key, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][key]), key
+    assert sorted(logged(tmp_path / "4")["knn_accuracy"]) == [3, 7]  # not before training
 
 
 class Failing(Method):
