@@ -1,9 +1,9 @@
-"""Draw how a pretraining run went: losses, monitor, redundancy, use of the experts.
+"""Draw how a training went: losses, and what monitors and probes logged beside them.
 
     star-head plot-run runs/fashion_mnist curves.png
     star-head plot-run runs/stl10_resnet18 runs/stl10_resnet18/curves.png
 
-Runs that were resumed are drawn as one.
+Runs that were resumed are drawn as one. Any run will do that logs by CSVLogger(FOLDER, "csv").
 """
 
 import csv

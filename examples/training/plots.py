@@ -81,41 +81,102 @@ def draw_usage(usage: Tensor, spread: Tensor, divergence: float, path: Path) -> 
     usage_figure(usage, spread, divergence).savefig(path.expanduser(), dpi=130)
 
 
+# By panel, the names that are logged, with legend, colour and line; a name that ends with a star
+# stands for all that begin so.
+_CURVES: dict[str, dict[str, tuple[str | None, str, str]]] = {
+    "loss": {
+        "train_loss_invariant": ("invariant part", _INVARIANT, "-"),
+        "train_loss_equivariant": ("equivariant part", _EQUIVARIANT, "-"),
+    },
+    "1-NN accuracy": {"knn_accuracy": ("held-out images", "#3a7d44", "-")},
+    "other accuracies": {
+        "weighted_knn_accuracy": ("weighted k-NN", "#3a7d44", "--"),
+        "probe_accuracy": ("linear probe, top-1", "#1f8a9e", "-"),
+        "probe_top5_accuracy": ("linear probe, top-5", "#1f8a9e", "--"),
+    },
+    "canonical correlation, divergence": {
+        "mean_canonical_correlation": ("mean canonical correlation", "#7b4ea3", "-"),
+        "mean_canonical_correlation_chance": ("the same by chance", "#7b4ea3", ":"),
+        "routing_divergence": ("divergence of the two routings", "#888888", "-"),
+    },
+    "effective rank": {"effective_rank": ("features", "#7b4ea3", "-")},
+    "spread": {"embedding_spread": ("features", "#7b4ea3", "-")},
+    "retrieval of views": {
+        "mean_reciprocal_rank": ("mean reciprocal rank", _EQUIVARIANT, "-"),
+        "mean_reciprocal_rank_chance": ("the same by chance", _EQUIVARIANT, ":"),
+        "hit_at_1": ("hit rate at 1", "#3a7d44", "-"),
+        "hit_at_1_chance": ("the same by chance", "#3a7d44", ":"),
+    },
+    "$R^2$ of augmentation parameters": {
+        "r2/*": (None, "#e8c9a5", "-"),
+        "mean_r2": ("mean over parameters, thin: each", _EQUIVARIANT, "-"),
+        "mean_r2_chance": ("the mean by chance", _EQUIVARIANT, ":"),
+    },
+}
+_COLUMNS = 4
+
+
 def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
-    """Draw losses, 1-nearest-neighbour accuracy and redundancy against the training step.
+    """Draw losses, and all that monitors and probes logged, against the training step.
+
+    A panel for what was logged, and none for what was not.
 
     Args:
-        logs: Values by step, by the names that ``STARModule`` logs them by.
+        logs: Values by step, by the names that ``STARModule`` and the callbacks of
+            ``star_head.adapters.callbacks`` log them by.
         path: Path of the PNG file.
     """
-    panels = {
-        "loss": {
-            "train_loss_invariant": ("invariant part", _INVARIANT),
-            "train_loss_equivariant": ("equivariant part", _EQUIVARIANT),
-        },
-        "1-NN accuracy": {"knn_accuracy": ("held-out images", "#3a7d44")},
-        "canonical correlation, divergence": {
-            "mean_canonical_correlation": ("mean canonical correlation", "#7b4ea3"),
-            "routing_divergence": ("divergence of the two routings", "#888888"),
-        },
-    }
+    panels = {label: _logged(curves, logs) for label, curves in _CURVES.items()}
+    panels = {label: curves for label, curves in panels.items() if curves}
+    if not panels:
+        panels = {"loss": [("train_loss", "loss", _INVARIANT, "-")]}
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 3.4), sharex=True, layout="constrained"
+        rows,
+        columns,
+        figsize=(4.2 * columns, 3.4 * rows),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
-    for axis, (label, curves) in zip(axes, panels.items(), strict=True):
-        for name, (legend, color) in curves.items():
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (label, curves) in zip(axes.flat, panels.items(), strict=False):
+        for name, legend, color, line in curves:
             values = logs.get(name, {})
-            marker = "o" if len(values) < 40 else None
-            axis.plot(*_by_step(values), color=color, label=legend, marker=marker, markersize=3)
+            axis.plot(
+                *_by_step(values),
+                color=color,
+                linestyle=line,
+                label=legend,
+                marker="o" if line == "-" and len(values) < 40 else None,
+                markersize=3 if legend else 2,
+                linewidth=1.5 if legend else 0.8,
+            )
         axis.set_xlabel("step")
+        axis.xaxis.set_tick_params(labelbottom=True)
         axis.set_title(label, fontsize=10)
         axis.legend(frameon=False, fontsize=8)
         axis.grid(alpha=0.25)
-    accuracy = logs.get("knn_accuracy", {})
-    if accuracy:
-        axes[1].set_title(f"1-NN accuracy, {accuracy[max(accuracy)]:.3f} at the end", fontsize=10)
+        accuracy = logs.get("knn_accuracy", {})
+        if accuracy and label == "1-NN accuracy":
+            axis.set_title(f"{label}, {accuracy[max(accuracy)]:.3f} at the end", fontsize=10)
     figure.savefig(path.expanduser(), dpi=130)
     plt.close(figure)
+
+
+def _logged(
+    curves: Mapping[str, tuple[str | None, str, str]], logs: Mapping[str, Mapping[int, float]]
+) -> list[tuple[str, str | None, str, str]]:
+    """The curves that there are values of: name, legend, colour and line."""
+    found = []
+    for pattern, drawn in curves.items():
+        prefix = pattern.removesuffix("*")
+        several = [name for name in sorted(logs) if name.startswith(prefix)]
+        names = [pattern] if prefix == pattern else several
+        found += [(name, *drawn) for name in names if logs.get(name)]
+    return found
 
 
 def _by_step(values: Mapping[int, float]) -> tuple[list[int], list[float]]:

@@ -34,6 +34,54 @@ def test_resumed_runs_are_one(tmp_path: Path) -> None:
     assert (0x3A, 0x7D, 0x44) in drawn  # the monitor
 
 
+MONITORS = {
+    "knn_accuracy": 0.5,
+    "weighted_knn_accuracy": 0.6,
+    "probe_accuracy": 0.7,
+    "probe_top5_accuracy": 0.9,
+    "mean_canonical_correlation": 0.3,
+    "mean_canonical_correlation_chance": 0.1,
+    "effective_rank": 40,
+    "embedding_spread": 0.8,
+    "mean_reciprocal_rank": 0.5,
+    "mean_reciprocal_rank_chance": 0.3,
+    "hit_at_1": 0.4,
+    "hit_at_1_chance": 0.1,
+    "mean_r2": 0.5,
+    "mean_r2_chance": 0.0,
+    "r2/hue": 0.7,
+    "r2/crop_top": 0.2,
+}
+
+
+def size_and_colours(picture: Path) -> tuple[tuple[int, int], set[tuple[int, ...]]]:
+    with Image.open(picture) as image:
+        colours = image.convert("RGB").getcolors(maxcolors=1_000_000)
+        return image.size, {colour for _, colour in colours}
+
+
+def test_all_that_monitors_log_is_drawn_and_nothing_else(tmp_path: Path) -> None:
+    names = ",".join(MONITORS)
+    rows = "\n".join(
+        f"{step},{','.join(str(value + step / 100) for value in MONITORS.values())}"
+        for step in (0, 9, 19)
+    )
+    write_log(tmp_path / "all", 0, f"step,{names}\n{rows}\n")
+    write_log(tmp_path / "one", 0, "step,effective_rank\n0,3.5\n9,2.5\n")
+    write_log(tmp_path / "none", 0, "step,train_loss\n0,3.5\n9,2.5\n")
+    sizes = {}
+    for name in ("all", "one", "none"):
+        picture = tmp_path / f"{name}.png"
+        done = plot(tmp_path / name, picture)
+        assert done.returncode == 0, done.stderr
+        sizes[name], drawn = size_and_colours(picture)
+        if name == "all":
+            expected = {(0x3A, 0x7D, 0x44), (0x1F, 0x8A, 0x9E), (0x7B, 0x4E, 0xA3)}
+            assert expected | {(0xD9, 0x82, 0x2B), (0xE8, 0xC9, 0xA5)} <= drawn
+    assert sizes["one"] == sizes["none"]
+    assert sizes["all"] == (4 * sizes["one"][0], 2 * sizes["one"][1])  # seven panels
+
+
 def test_a_folder_without_logs_is_refused(tmp_path: Path) -> None:
     done = plot(tmp_path, tmp_path / "curves.png")
     assert done.returncode == 1
