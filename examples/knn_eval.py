@@ -25,6 +25,7 @@ from star_head.evaluation import Encoder, extract_features, open_encoder
 from star_head.evaluation.nearest import vote_of_each
 from star_head.examples.command_line import print_next, run
 from star_head.examples.data.available import measure_each
+from star_head.examples.data.image_folder import folder_that_is_there
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName
 
@@ -65,6 +66,8 @@ def main(
         raise ValueError(f"k: expected numbers of at least 1, got {list(k)}")
     if temperature <= 0:
         raise ValueError(f"temperature: expected more than 0, got {temperature}")
+    if data_dir is not None:  # before weights are fetched
+        folder_that_is_there(data_dir)
     opened = open_encoder(encoder)
     opened.backbone.to(device)
     results: dict[str, dict[str, object]] = {}

@@ -36,6 +36,7 @@ from star_head.examples.command_line import print_next, run
 from star_head.examples.data.available import measure_each
 from star_head.examples.data.class_names import class_names
 from star_head.examples.data.corrupted_folders import find_corrupted
+from star_head.examples.data.image_folder import folder_that_is_there
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName
 
@@ -94,6 +95,8 @@ def main(
     shares = [1.0] if label_share is None else label_share
     if not shares:
         raise ValueError("label_share: expected shares such as 0.01,0.1, got none")
+    if data_dir is not None:  # before weights are fetched
+        folder_that_is_there(data_dir)
     opened = open_encoder(encoder)
     opened.backbone.to(device)
     settings = {"encoder": encoder, "data_dir": str(data_dir or "data"), "half": half}

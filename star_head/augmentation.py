@@ -259,9 +259,10 @@ def estimate_statistics(
         The statistics that ``STARProjectionHead(statistics=...)`` takes.
 
     Raises:
-        TypeError: If ``transform`` records nothing, or ``image_sizes`` are of another kind.
-        ValueError: If ``image_sizes`` is empty or holds anything but pairs of whole numbers, or
-            ``num_samples`` is less than 2.
+        TypeError: If ``transform`` records nothing, ``image_sizes`` are of another kind, or
+            ``num_samples`` or ``seed`` is no whole number.
+        ValueError: If ``image_sizes`` is empty or holds anything but pairs of whole numbers,
+            ``num_samples`` is less than 2, or ``seed`` is negative.
 
     Example:
         >>> class HalfOfTheHeight:
@@ -276,6 +277,7 @@ def estimate_statistics(
     read = getattr(transform, "image_sizes", None) or getattr(samplers[0], "image_sizes", None)
     sizes = resolve_sizes(image_sizes, read)
     check_count("num_samples", num_samples, 2)
+    check_count("seed", seed, 0)
     with all_seeded(seed):
         drawn = [sizes[i * len(sizes) // num_samples] for i in range(num_samples)]
         vectors = _vectors(samplers, drawn).double()

@@ -103,6 +103,8 @@ def test_estimate_statistics_bad_input() -> None:
         estimate_statistics(TwoRecords(), [])
     with pytest.raises(ValueError, match="num_samples: expected at least 2, got 1"):
         estimate_statistics(TwoRecords(), [(8, 8)], num_samples=1)
+    with pytest.raises(TypeError, match="seed: expected an integer, got 'a'"):
+        estimate_statistics(TwoRecords(), [(8, 8)], seed="a")
 
 
 def test_estimate_statistics_seeds_nothing_but_its_own_draws(

@@ -142,6 +142,8 @@ def test_a_named_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     for dataset in ("all", "digits", "cifar10", "folder", "imagenet100", "food101", "stl10"):
         with pytest.raises(ValueError, match=f"data_dir: expected a folder .*got {missing}"):
             main(encoder, missing, dataset)
+    with pytest.raises(ValueError, match="data_dir: expected a folder"):
+        main("resnet18", missing)  # without a look for its weights
     assert not missing.exists()
     with pytest.raises(ValueError, match=f"data_dir: none of cifar10, .* lies in {tmp_path}; .*"):
         main(encoder, tmp_path)
