@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from star_head.augmentation import AugmentationRecord, ColorOperation, STARViews
+from star_head.augmentation import AugmentationRecord, ColorOperation, Parameter, STARViews
 
 from ._blur import GaussianBlur
 from ._checks import check_normalize
@@ -88,6 +88,9 @@ class STARViewTransform:
         background: The colour (red, green, blue), 0 to 255, that transparent pixels are put on.
             Without it the colours stored under them are shown, with a warning.
 
+    Attributes:
+        parameters: What the 11 numbers are; each has a ``label`` and a ``unit``.
+
     Raises:
         TypeError: If a number is none, or ``input_size`` neither a number nor a pair.
         ValueError: If an argument is out of range or asks for what the 11 parameters can't hold.
@@ -103,6 +106,7 @@ class STARViewTransform:
         (torch.Size([3, 32, 32]), torch.Size([11]))
     """
 
+    parameters = tuple(Parameter)
     image_sizes = staticmethod(image_sizes)  # how estimate_statistics reads a data set
 
     def __init__(

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from star_head._devices import to_device
 from star_head._processors import loading_processes
-from star_head._seeds import mix_seeds, seeded
+from star_head._seeds import all_seeded, mix_seeds
 from star_head.evaluation._progress import counting
 from star_head.evaluation.nearest import nearest_neighbour_accuracy
 from star_head.evaluation.preparation import (
@@ -57,7 +57,7 @@ class Viewed(NamedTuple):
 
     Attributes:
         original: Embeddings of the images without augmentation.
-        params: The views' raw augmentation parameters, (M, K, 11).
+        params: The views' raw augmentation parameters, (M, K, P).
         features: Features of the views, (M, K, D).
         tasks: The views' embeddings for each task, (M, K, T, d).
         weights: What each task takes of each expert for each view, (M, K, T, E).
@@ -114,7 +114,7 @@ def embed_views(
     """Embed recorded views of images.
 
     The views follow from the seed and the image's place alone, so that two networks trained with
-    the same settings see the same.
+    the same settings see the same. Where a transform's views differ, they are made in turn.
 
     Args:
         trained: The network.
@@ -176,6 +176,7 @@ class _RecordedViews(Dataset[Any]):
     def __init__(self, data_set: DataSet, trained: Trained, views: int, seed: int) -> None:
         self.data_set = data_set
         self.transform = trained.transform
+        self.samplers = getattr(trained.transform, "recorded", (trained.transform,))
         self.views = views
         self.seed = seed
 
@@ -183,9 +184,16 @@ class _RecordedViews(Dataset[Any]):
         return len(self.data_set)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = self.transform.to_rgb(split_sample(self.data_set[index], index)[0])
-        with seeded(mix_seeds(self.seed, index) >> 1):
-            records = [self.transform.sample(image) for _ in range(self.views)]
+        image = split_sample(self.data_set[index], index)[0]
+        # Once, where it is for all views; other transforms take images as they are.
+        image = getattr(self.transform, "to_rgb", _as_it_is)(image)
+        samplers = self.samplers
+        with all_seeded(mix_seeds(self.seed, index) >> 1):
+            records = [samplers[i % len(samplers)].sample(image) for i in range(self.views)]
         pixels = torch.stack([self.transform.apply(image, record) for record in records])
         params = torch.stack([record.vector() for record in records])
         return pixels, params
+
+
+def _as_it_is(image: Any) -> Any:
+    return image

@@ -105,7 +105,8 @@ def measure_head(
         raise ValueError(f"data_set: expected more than {NEIGHBOURS} images, got {count}")
     image, _ = split_sample(data_set[0], 0)
     prepared = isinstance(image, Tensor) and image.is_floating_point()
-    if prepared and trained.transform.pixel_range is None:
+    takes_8_bits = getattr(trained.transform, "pixel_range", "any") is None
+    if prepared and takes_8_bits:
         raise TypeError(
             f"data_set: expected PIL images or uint8 tensors, got {image.dtype}; images are "
             f"prepared as in training: open the data set without a transform of its own"
@@ -118,18 +119,21 @@ def measure_head(
     part: Any = Subset(data_set, chosen.tolist())  # type: ignore[arg-type]
     viewed = embed_views(trained, part, embedded.part(chosen), views, seed, num_workers)
     head = trained.head
+    units = {parameter.label: parameter.unit for parameter in trained.transform.parameters}
     near = neighbours(embedded, head.routing, labels, draw_queries(labels, count, seed), NEIGHBOURS)
     numbers = {
         "settings": trained.settings,
         "routing": head.routing,
         "redundancy": redundancy(embedded.tasks, seed),
         "routing weights": (
-            routing(embedded, viewed, labels, names) if head.routing == "mmoe" else None
+            routing(embedded, viewed, list(units), labels, names)
+            if head.routing == "mmoe"
+            else None
         ),
         "equivariance": (
             None if head.predictor is None else equivariance(viewed, head.predictor.std)
         ),
-        "parameters": parameters_read_off(viewed, seed),
+        "parameters": parameters_read_off(viewed, units, seed),
         "neighbours": near,
     }
     shown = {*near["queries"], *itertools.chain(*itertools.chain(*near["nearest"].values()))}
@@ -203,5 +207,17 @@ def _names(
 
 
 def _picture(trained: Trained, data_set: DataSet, index: int) -> np.ndarray:
-    image = trained.transform.to_rgb(split_sample(data_set[index], index)[0])
+    image = split_sample(data_set[index], index)[0]
+    to_rgb = getattr(trained.transform, "to_rgb", _shown)
+    image = to_rgb(image)
     return np.array(resize_and_center_crop(image, _SIDE, Image.Resampling.BICUBIC))
+
+
+def _shown(image: Any) -> Image.Image:
+    """An RGB picture of what some transforms take: any channels, in any range of pixels."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    pixels = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    pixels = pixels.float() - pixels.min()
+    pixels = pixels * (255 / pixels.max().clamp(min=1e-12))
+    return Image.fromarray(pixels.byte().permute(1, 2, 0).numpy())

@@ -5,12 +5,11 @@ correlation with a parameter that never varies.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from star_head import Parameter
 from star_head._nearest import nearest
 from star_head._view_parameters import images_held_out, view_parameter_r2
 from star_head.evaluation.embeddings import Embedded, Viewed
@@ -62,13 +61,18 @@ def redundancy(tasks: Tensor, seed: int) -> dict[str, Any] | None:
 
 
 def routing(
-    embedded: Embedded, viewed: Viewed, labels: Tensor | None, class_names: Sequence[str]
+    embedded: Embedded,
+    viewed: Viewed,
+    parameters: Sequence[str],
+    labels: Tensor | None,
+    class_names: Sequence[str],
 ) -> dict[str, Any]:
     """Which task takes how much of which expert: on average, by class, along each parameter.
 
     Args:
         embedded: Embeddings of the images.
         viewed: Embeddings of the views, for the correlation with their parameters.
+        parameters: A name for each of these.
         labels: The images' classes, (n,); ``None`` where they have none.
         class_names: A name for each class.
     """
@@ -90,7 +94,7 @@ def routing(
         "divergence": routing_divergence(embedded.weights).item(),
         "usage by class": by_class,
         "correlation with parameters": {
-            parameter.label: _by_task(correlation[:, :, parameter]) for parameter in Parameter
+            name: _by_task(correlation[:, :, column]) for column, name in enumerate(parameters)
         },
         "correlation by chance": 1.96 / math.sqrt(viewed.params[..., 0].numel()),
     }
@@ -110,7 +114,7 @@ def equivariance(viewed: Viewed, std: Tensor) -> dict[str, Any] | None:
 
     Args:
         viewed: Embeddings of the views.
-        std: The run's standard deviation of each parameter, (11,).
+        std: The run's standard deviation of each parameter, (P,).
     """
     if viewed.predicted is None:
         return None
@@ -119,13 +123,14 @@ def equivariance(viewed: Viewed, std: Tensor) -> dict[str, Any] | None:
     return {"measured": found._asdict(), "by chance": chance._asdict()}
 
 
-def parameters_read_off(viewed: Viewed, seed: int) -> dict[str, Any]:
+def parameters_read_off(viewed: Viewed, units: Mapping[str, str], seed: int) -> dict[str, Any]:
     """R^2 of each parameter, read off the features or an embedding of original and view.
 
     A fifth of the images is held out, with all their views.
 
     Args:
         viewed: Embeddings of the views.
+        units: The unit of each parameter, by its name.
         seed: Seed of the images that are held out.
     """
     m = len(viewed.params)
@@ -134,10 +139,11 @@ def parameters_read_off(viewed: Viewed, seed: int) -> dict[str, Any]:
     of_images, of_views = spaces(viewed.original), spaces(viewed)
     for name in of_images:
         values = view_parameter_r2(of_images[name], of_views[name], viewed.params, held_out)
-        r2[name] = dict(zip((p.label for p in Parameter), plain(values), strict=True))
+        r2[name] = dict(zip(units, plain(values), strict=True))
     return {
         "images trained on": m - int(held_out.sum()),
         "images held out": int(held_out.sum()),
+        "units": dict(units),
         "R^2": r2,
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from star_head import Parameter
 from star_head.evaluation.embeddings import Embedded, embed, embed_views
 from star_head.evaluation.measures import equivariance, parameters_read_off, redundancy
 from star_head.evaluation.networks import open_encoder
@@ -18,6 +19,7 @@ from star_head.metrics import expert_usage, routing_divergence
 
 # Held-out images, and recorded views of each.
 IMAGES, VIEWS = 200, 20
+_UNITS = {parameter.label: parameter.unit for parameter in Parameter}
 
 
 def measure_run(folder: Path, data_dir: Path, others: list[Path], cache: Path) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def measure_head(trained: Trained, pretrained: Images, held_out: Images) -> dict
     found: dict[str, Any] = {
         "canonical correlation": None,
         "equivariance": None if predictor is None else equivariance(viewed, predictor.std),
-        "R^2": parameters_read_off(viewed, seed=0)["R^2"]["features"],
+        "R^2": parameters_read_off(viewed, _UNITS, seed=0)["R^2"]["features"],
         "routing": None,
     }
     if correlations is not None:

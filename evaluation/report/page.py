@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from star_head import Parameter
 from star_head.evaluation.measures import TASKS, role_name
 from star_head.evaluation.report import plots
 from star_head.evaluation.report.grids import draw_neighbours
@@ -149,8 +148,11 @@ def _parameters(found: Checkpoints, k: int) -> str:
         "0 or less where no better than by its mean. An invariant embedding should not tell, an "
         "equivariant one should, and features serve both."
     )
+    units: dict[str, str] = {}
+    for f in found.values():
+        units |= f["parameters"]["units"]
     text += figure(
-        plots.draw_r2({name: f["parameters"]["R^2"] for name, f in found.items()}),
+        plots.draw_r2({name: f["parameters"]["R^2"] for name, f in found.items()}, units),
         f"<i>R</i>&sup2; of each parameter: fitted on {trained * k:,} views of "
         f"{trained:,} images, measured on {held_out * k:,} views of {held_out:,} others. Values "
         f"below &minus;0.2 stand at &minus;0.2.",
@@ -162,15 +164,20 @@ def _parameters(found: Checkpoints, k: int) -> str:
     names = list(found)
     # More do not fit beside each other.
     for some in (names[i : i + 3] for i in range(0, len(names), 3)):
-        text += _r2_table({name: found[name]["parameters"]["R^2"] for name in some}, caption)
+        of_some = {name: found[name]["parameters"]["R^2"] for name in some}
+        text += _r2_table(of_some, units, caption)
     return text
 
 
-def _r2_table(r2: Mapping[str, Mapping[str, Mapping[str, float | None]]], caption: str) -> str:
+def _r2_table(
+    r2: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    units: Mapping[str, str],
+    caption: str,
+) -> str:
     rows = [
-        [f"{parameter.label} ({parameter.unit})"]
-        + [number(of[parameter.label], 2) for sources in r2.values() for of in sources.values()]
-        for parameter in Parameter
+        [escape(f"{name} ({unit})")]
+        + [number(of.get(name), 2) for sources in r2.values() for of in sources.values()]
+        for name, unit in units.items()
     ]
     return table(
         ["", *(source.partition(" ")[0] for sources in r2.values() for source in sources)],

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
-from star_head import Parameter
 from star_head.evaluation.measures import SHARED_BELOW, TASKS
 
 # Told apart by the colour-blind too; the first two are the tasks' everywhere.
@@ -50,7 +49,7 @@ STYLE: Any = {  # of matplotlib, which types each key
     "svg.hashsalt": "star-head",  # else names within the file differ from run to run
 }
 WIDTH = 8.8  # inches, which a page of 56 rem shows at about that size
-_PARAMETERS = [f"{parameter.label} ({parameter.unit})" for parameter in Parameter]
+_ROW = 0.22  # inches for a parameter's name and marks
 
 
 def draw_spectra(spectra: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
@@ -178,11 +177,14 @@ def draw_class_usage(routing: Mapping[str, Any], order: Sequence[int]) -> str:
         return as_uri(figure)
 
 
-def draw_correlations(routing: Mapping[str, Any], order: Sequence[int]) -> str:
+def draw_correlations(
+    routing: Mapping[str, Any], units: Mapping[str, str], order: Sequence[int]
+) -> str:
     """Draw how each expert's routing weight goes with each augmentation parameter.
 
     Args:
         routing: Result of ``measures.routing``.
+        units: The unit of each parameter, by its name.
         order: Experts, in the order in which they are to stand.
     """
     values = routing["correlation with parameters"].values()
@@ -193,14 +195,15 @@ def draw_correlations(routing: Mapping[str, Any], order: Sequence[int]) -> str:
     most = max(0.1, *(np.nanmax(np.abs(r), initial=0) for r in of_task.values()))
     colors = matplotlib.colormaps["PRGn"].with_extremes(bad="#e5e7eb")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.3), layout="constrained")
+        height = 1.88 + _ROW * len(units)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for axis, (task, r) in zip(axes, of_task.items(), strict=True):
             drawn = axis.imshow(r, cmap=colors, vmin=-most, vmax=most, aspect="auto")
             form = "{:.2f}" if len(order) <= 8 else "{:.1f}"
             _write_numbers(axis, np.where(np.abs(r) >= 0.1, r, np.nan), form, dark=0.6 * most)
             _label_experts(axis, order, f"{task} task")
-        axes[0].set_yticks(range(len(Parameter)), _PARAMETERS)
+        _label_parameters(axes[0], units)
         bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.4, aspect=40)
         bar.set_label("correlation of routing weight and parameter")
         bar.outline.set_visible(False)
@@ -215,6 +218,10 @@ def _write_numbers(axis: Axes, values: np.ndarray, form: str, dark: float) -> No
             axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color=color)
 
 
+def _label_parameters(axis: Axes, units: Mapping[str, str]) -> None:
+    axis.set_yticks(range(len(units)), [f"{name} ({unit})" for name, unit in units.items()])
+
+
 def _label_experts(axis: Axes, order: Sequence[int], title: str) -> None:
     axis.set_xticks(range(len(order)), [str(e) for e in order])
     axis.set_xlabel("expert")
@@ -223,11 +230,15 @@ def _label_experts(axis: Axes, order: Sequence[int], title: str) -> None:
     axis.spines[:].set_visible(False)
 
 
-def draw_r2(of_checkpoints: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
+def draw_r2(
+    of_checkpoints: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    units: Mapping[str, str],
+) -> str:
     """Draw R^2 of each augmentation parameter, a panel for each checkpoint.
 
     Args:
         of_checkpoints: By checkpoint, by what it was read off, by parameter.
+        units: The unit of each parameter, by its name; a checkpoint need not have all.
     """
     marks = {
         "features": ("s", "#111827"),
@@ -237,14 +248,15 @@ def draw_r2(of_checkpoints: Mapping[str, Mapping[str, Mapping[str, float | None]
     columns = 2 if len(of_checkpoints) == 4 else min(len(of_checkpoints), 3)
     rows = -(-len(of_checkpoints) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.4 * rows + 0.3), layout="constrained")
+        height = (0.98 + _ROW * len(units)) * rows + 0.3
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axis in axes.flat[len(of_checkpoints) :]:
             axis.set_visible(False)
         for axis, (name, r2) in zip(axes.flat, of_checkpoints.items(), strict=False):
             for source, of_parameter in r2.items():
                 marker, color = marks[source]
-                x = np.array([*of_parameter.values()], float).clip(-0.2, 1)
+                x = np.array([of_parameter.get(name) for name in units], float).clip(-0.2, 1)
                 axis.plot(x, range(len(x)), marker, color=color, ms=5.5, alpha=0.85, label=source)
             axis.axvline(0, color="#9ca3af", lw=0.8)
             axis.set_title(name)
@@ -253,8 +265,8 @@ def draw_r2(of_checkpoints: Mapping[str, Mapping[str, Mapping[str, float | None]
             axis.grid()
             axis.set_axisbelow(True)
             axis.tick_params(length=0)
-        axes[0, 0].set_yticks(range(len(Parameter)), _PARAMETERS)
-        axes[0, 0].set_ylim(len(Parameter) - 0.4, -0.6)
+        _label_parameters(axes[0, 0], units)
+        axes[0, 0].set_ylim(len(units) - 0.4, -0.6)
         axes[0, 0].set_xlim(None, 1.03)
         handles = max((axis.get_legend_handles_labels() for axis in axes.flat), key=len)
         figure.legend(*handles, loc="outside upper right", ncols=3, fontsize=8.5)

@@ -31,11 +31,11 @@ def routing_section(found: Mapping[str, dict[str, Any]], n: int, views: int) -> 
                 f"a fixed matrix, so there is no routing to measure."
             )
         else:
-            text += _routing_of(f["routing weights"], n, views)
+            text += _routing_of(f["routing weights"], f["parameters"]["units"], n, views)
     return text
 
 
-def _routing_of(routing: Mapping[str, Any], n: int, views: int) -> str:
+def _routing_of(routing: Mapping[str, Any], units: Mapping[str, str], n: int, views: int) -> str:
     order = expert_order(routing)
     roles = {
         role: [str(e) for e in order if role_name(routing["roles"][e]) == role]
@@ -71,7 +71,7 @@ def _routing_of(routing: Mapping[str, Any], n: int, views: int) -> str:
     else:
         text += note("The images have no classes, so there is no usage by class.")
     text += figure(
-        plots.draw_correlations(routing, order),
+        plots.draw_correlations(routing, units, order),
         f"Pearson correlation of routing weight and augmentation parameter over {views:,} views; "
         f"written where it is at least 0.1. Of those of an expert that ignores a parameter, 95 in "
         f"100 are within &plusmn;{routing['correlation by chance']:.3f}. Grey: a "
