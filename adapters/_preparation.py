@@ -1,7 +1,7 @@
 """How a transform prepares the images that an encoder is trained on, in timm's terms."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -45,10 +45,20 @@ def read_preparation(transform: Any) -> Preparation:
     crop_pct = 1.0
     if name == "Resize" and others and others[0][0].endswith("Crop"):
         crop_pct, size = others[0][1] / size, others[0][1]
-    normalize = next((n for step in steps if (n := _normalize(step))), None)
-    mean, std = normalize or ([0.0] * 3, [1.0] * 3)
-    interpolation = next((i for step in steps if (i := _interpolation(step))), "bilinear")
+    statistics, interpolation = _pixels(steps)
+    mean, std = statistics or ([0.0] * 3, [1.0] * 3)
     return Preparation(size, mean, std, interpolation, crop_pct)
+
+
+def read_pixels(transform: Any) -> tuple[tuple[list[float], list[float]] | None, str]:
+    """Mean and standard deviation of the pixels, if it has any, and how it resizes images."""
+    return _pixels(list(_steps(transform)))
+
+
+def _pixels(steps: Sequence[Any]) -> tuple[tuple[list[float], list[float]] | None, str]:
+    normalize = next((n for step in steps if (n := _normalize(step))), None)
+    interpolation = next((i for step in steps if (i := _interpolation(step))), "bilinear")
+    return normalize, interpolation
 
 
 def _steps(transform: Any) -> Iterator[Any]:
@@ -56,6 +66,9 @@ def _steps(transform: Any) -> Iterator[Any]:
     if hasattr(transform, "__iter__"):
         for part in transform:
             yield from _steps(part)
+        return
+    if hasattr(transform, "input_size") and hasattr(transform, "normalize"):  # it says so itself
+        yield transform
         return
     for inside in ("transform", "recorded", "transforms"):
         made_of = getattr(transform, inside, None)

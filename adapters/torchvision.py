@@ -54,6 +54,7 @@ class RecordedTransform:
     Attributes:
         parameters: Name, unit and neutral value of each of the P numbers.
         recorded: The views that are recorded, each with ``sample`` and ``apply`` of its own.
+        view_count: How many views are made, recorded or not.
 
     Raises:
         TypeError: If an operation is not known, or the transform records already.
@@ -79,11 +80,12 @@ class RecordedTransform:
 
     def __init__(
         self,
-        transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]],
+        # Lists first: jsonargparse writes a list back by the first type that takes one.
+        transform: Sequence[Callable[[Any], Any]] | Callable[[Any], Any],
         copies: int | None = None,
         *,
         original: Callable[[Any], Tensor] | None = None,
-        unrecorded: Sequence[Any] = (),
+        unrecorded: Sequence[type | Callable[..., Any]] = (),
     ) -> None:
         if isinstance(transform, RecordedTransform) or hasattr(transform, "sample"):
             raise TypeError(
@@ -126,6 +128,7 @@ class RecordedTransform:
         self.recorded = tuple(
             RecordedView(tree, index, self.parameters) for index, tree in enumerate(trees)
         )
+        self.view_count = len(transforms)
         self._others = transforms[len(trees) :]
         self._pairs = transforms[: len(trees)]
 

@@ -21,6 +21,7 @@ from star_head._checkpoint_files import read_checkpoint, require_training
 from star_head._checks import check_count, check_path
 from star_head.adapters._checks import check_normalize
 from star_head.adapters._timm_reading import CONFIG, WEIGHTS
+from star_head.adapters._timm_width import image_shape
 from star_head.adapters.lightly import STL10_NORMALIZE
 from star_head.adapters.timm import create_backbone, load_encoder, rebuild_backbone
 from star_head.checkpoint import load_official_checkpoint
@@ -100,7 +101,8 @@ def _of_training(checkpoint: dict[str, Any], path: Path) -> Encoder:
         if data is None:  # trained by a script of the user's own
             return _with_own_images(backbone, path)
         check_count("input_size", data["input_size"])
-        return Encoder(backbone, data["input_size"], check_normalize(data["normalize"], 3))
+        channels, _, _ = image_shape(backbone)
+        return Encoder(backbone, data["input_size"], check_normalize(data["normalize"], channels))
     except Exception as error:  # whatever comes of a damaged file
         raise ValueError(f"encoder: {path} does not hold a whole backbone: {error}") from error
 

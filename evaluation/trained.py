@@ -10,7 +10,9 @@ from torch import Tensor, nn
 try:
     import yaml
 
+    from star_head.adapters._recorded_rgb import RecordedRGBTransform
     from star_head.adapters.lightly import STARTransform, STARViewTransform
+    from star_head.adapters.torchvision import RecordedTransform
 except ImportError as error:
     raise ImportError(
         "star_head.evaluation opens checkpoints by lightly and PyYAML: pip install "
@@ -19,8 +21,9 @@ except ImportError as error:
 
 from star_head import STARProjectionHead
 from star_head._checkpoint_files import read_checkpoint
-from star_head._checks import check_path
+from star_head._checks import check_path, describe
 from star_head.checkpoint import load_official_checkpoint
+from star_head.evaluation.known_transforms import build_transform
 from star_head.evaluation.networks import open_checkpoint
 from star_head.evaluation.preparation import Encoder
 from star_head.head import Routing
@@ -34,30 +37,40 @@ class Trained(NamedTuple):
     Attributes:
         backbone: From images (B, 3, S, S) to features (B, D).
         head: From features to embeddings.
-        transform: Makes the views that it was trained on.
+        transform: Makes the views that it was trained on, and names their ``parameters``.
         settings: What the checkpoint says of its run, for a reader.
     """
 
     backbone: nn.Module
     head: STARProjectionHead
-    transform: STARViewTransform
+    transform: STARViewTransform | RecordedTransform
     settings: dict[str, str]
 
 
-def open_trained(checkpoint: str | Path) -> Trained:
+def open_trained(
+    checkpoint: str | Path, *, transform: STARViewTransform | RecordedTransform | None = None
+) -> Trained:
     """Open a checkpoint of examples/pretrain.py or of the authors; nothing in the file is run.
 
     How views are made is read from the run's config.yaml, where that lies above the checkpoint's
     folder, as examples/pretrain.py leaves it; else they are made by the paper's settings, at the
-    size and with the normalisation that the encoder was trained with.
+    size and with the normalisation that the encoder was trained with. Of classes in that file,
+    torchvision's, lightly's and star_head's transforms are known; no other is imported.
 
     Args:
         checkpoint: Path of the file.
+        transform: What made the views, where the file names other classes or there is none; read
+            from the file unless given.
 
     Raises:
+        TypeError: If ``transform`` records nothing.
         ValueError: If there is no such file, it holds no backbone and head, or its head or views
             are not such as examples/pretrain.py makes.
     """
+    if not isinstance(transform, STARViewTransform | RecordedTransform | None):
+        raise TypeError(
+            f"transform: expected a STARTransform or a RecordedTransform, got {describe(transform)}"
+        )
     path = check_path("checkpoint", checkpoint)
     if not path.is_file():
         raise ValueError(
@@ -68,7 +81,8 @@ def open_trained(checkpoint: str | Path) -> Trained:
     encoder = open_checkpoint(saved, path)
     if "state_dict" in saved:
         head = _head_of_training(saved["state_dict"], path)
-        transform, views = _views_of_training(encoder, path)
+        transform, views = _views_of_training(encoder, path, transform)
+        _check_width(head, transform, path)
         data = saved.get("ImageDataModule", {})
         epochs = saved["epoch"] + 1
         settings = {
@@ -84,7 +98,9 @@ def open_trained(checkpoint: str | Path) -> Trained:
     else:
         # In the backbone's precision, whatever the file's.
         head = load_official_checkpoint(path).head.float()
-        transform = STARTransform(encoder.input_size, normalize=encoder.normalize)
+        if transform is None:
+            transform = STARTransform(encoder.input_size, normalize=encoder.normalize)
+        _check_width(head, transform, path)
         settings = {
             "checkpoint": f"{path}, of the authors",
             "trained on": "ImageNet100" if encoder.input_size == 224 else "STL10",
@@ -104,6 +120,7 @@ def _head_of_training(state: Mapping[str, Tensor], path: Path) -> STARProjection
     # Fixed routings are not saved; they tell themselves by the number of experts.
     fixed: dict[int, Routing] = {1: "invariant", 2: "separate", 3: "shared"}
     learned = "experts.router.weight" in weights
+    mean = weights.get("predictor.mean")
     try:
         head = STARProjectionHead(
             input_dim,
@@ -112,6 +129,7 @@ def _head_of_training(state: Mapping[str, Tensor], path: Path) -> STARProjection
             num_experts=num_experts,
             num_layers=len(linear),
             routing="mmoe" if learned else fixed[num_experts],
+            parameter_dim=None if mean is None else len(mean),
         )
         head.load_state_dict(weights)
     except Exception as error:  # whatever comes of a damaged file
@@ -121,41 +139,80 @@ def _head_of_training(state: Mapping[str, Tensor], path: Path) -> STARProjection
     return head
 
 
-def _views_of_training(encoder: Encoder, path: Path) -> tuple[STARTransform, str]:
-    own: dict[str, Any] = {"input_size": encoder.input_size, "normalize": encoder.normalize}
-    settings = f"{encoder.input_size} pixels, the paper's settings"
+def _check_width(
+    head: STARProjectionHead, transform: STARViewTransform | RecordedTransform, path: Path
+) -> None:
+    if head.predictor is None or head.predictor.parameter_dim == len(transform.parameters):
+        return
+    raise ValueError(
+        f"transform: expected the one that {path} was trained with, whose head takes "
+        f"{head.predictor.parameter_dim} parameters, got one that records "
+        f"{len(transform.parameters)}; pass open_trained(checkpoint, transform=...)"
+    )
+
+
+def _views_of_training(
+    encoder: Encoder, path: Path, given: STARViewTransform | RecordedTransform | None
+) -> tuple[STARViewTransform | RecordedTransform, str]:
+    if given is not None:
+        return given, f"{encoder.input_size} pixels, {_describe_transform(given)}"
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
-        return STARTransform(**own), f"{settings}, since the run has left no config.yaml"
+        views = STARTransform(encoder.input_size, normalize=encoder.normalize)
+        written = f"{encoder.input_size} pixels, the paper's settings"
+        return views, f"{written}, since the run has left no config.yaml"
     try:
-        arguments = _arguments_of_views(config)
+        data = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
+        chosen = data["transform"]
+        if chosen is None or str(chosen["class_path"]).rpartition(".")[2] == "STARTransform":
+            return _star_views(encoder, {} if chosen is None else chosen["init_args"])
+        return _recorded_views(encoder, chosen, data)
     except Exception as error:  # whatever a file can hold
         raise ValueError(
-            f"checkpoints: {config} does not say how STARTransform makes views: {error}"
+            f"checkpoints: {config} does not say how views are made: {error}; if this is your own "
+            f"run, pass open_trained(checkpoint, transform=...) with its transform"
         ) from error
+
+
+def _star_views(encoder: Encoder, given: Mapping[str, Any]) -> tuple[STARTransform, str]:
+    """STARTransform as a run's config.yaml gives its arguments."""
+    own: dict[str, Any] = {"input_size": encoder.input_size, "normalize": encoder.normalize}
+    arguments = dict(given)
     defaults = inspect.signature(STARTransform).parameters
+    unknown = arguments.keys() - defaults.keys()
+    if unknown:
+        raise ValueError(f"{', '.join(map(str, unknown))}: no arguments of STARTransform")
+    STARTransform(**arguments)  # refuses what is out of range
     others = [
         f"{name} {value}"
         for name, value in arguments.items()
         if name not in own and value != _as_yaml(defaults[name].default)
     ]
+    settings = f"{encoder.input_size} pixels, the paper's settings"
     return STARTransform(**arguments | own), ", ".join([settings, *others])
 
 
-def _arguments_of_views(config: Path) -> dict[str, Any]:
-    """STARTransform's arguments as a run's config.yaml gives them; no other is made of them."""
-    chosen = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["transform"]
-    if chosen is None:
-        return {}
-    name = chosen["class_path"]
-    if name.rpartition(".")[2] != "STARTransform":
-        raise ValueError(f"views are made by STARTransform, and it names {name}")
-    arguments = dict(chosen["init_args"])
-    unknown = arguments.keys() - inspect.signature(STARTransform).parameters.keys()
-    if unknown:
-        raise ValueError(f"{', '.join(map(str, unknown))}: no arguments of STARTransform")
-    STARTransform(**arguments)  # refuses what is out of range
-    return arguments
+def _recorded_views(
+    encoder: Encoder, chosen: Any, data: Mapping[str, Any]
+) -> tuple[RecordedTransform, str]:
+    """Any other transform, as the run had it."""
+    wide = {
+        name: None if data.get(name) is None else tuple(data[name])
+        for name in ("pixel_range", "background")
+    }
+    transform = RecordedRGBTransform(build_transform(chosen), **wide)
+    if transform.input_size != encoder.input_size or transform.normalize != encoder.normalize:
+        raise ValueError(
+            f"the encoder was trained on views of {encoder.input_size} pixels, normalised by "
+            f"{encoder.normalize}, and the transform makes them of {transform.input_size}, by "
+            f"{transform.normalize}"
+        )
+    return transform, f"{encoder.input_size} pixels, {_describe_transform(transform)}"
+
+
+def _describe_transform(transform: STARViewTransform | RecordedTransform) -> str:
+    wrapped = getattr(transform, "transform", transform)
+    return f"{type(wrapped).__name__}, {len(transform.parameters)} parameters recorded"
 
 
 def _as_yaml(value: Any) -> Any:

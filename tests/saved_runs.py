@@ -24,7 +24,13 @@ def shaken(module: nn.Module) -> nn.Module:
     return module
 
 
-def save_run(folder: Path, size: int = 16, settings: dict | None = None, **head: object) -> STAR:
+def save_run(
+    folder: Path,
+    size: int = 16,
+    settings: dict | None = None,
+    normalize: dict | None = None,
+    **head: object,
+) -> STAR:
     """Write what examples/pretrain.py leaves of a small untrained network."""
     backbone = shaken(create_backbone("resnet10t"))
     head = {"hidden_dim": 24, "output_dim": 8, "statistics": "stl10"} | head
@@ -36,7 +42,7 @@ def save_run(folder: Path, size: int = 16, settings: dict | None = None, **head:
     path = folder / "checkpoints/last.ckpt"
     trainer.save_checkpoint(path)
     data = {"dataset": "digits", "images": 1437, "batch_size": 256, "seed": 0}
-    data |= {"input_size": size, "normalize": NORMALIZE}
+    data |= {"input_size": size, "normalize": normalize or NORMALIZE}
     torch.save(torch.load(path, weights_only=True) | {"ImageDataModule": data}, path)
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"transform": settings}}))
     return star.eval()

@@ -89,7 +89,7 @@ def test_what_holds_no_such_head_is_refused(tmp_path: Path) -> None:
         last(tmp_path / "norm"): "is not such as examples/pretrain.py builds",
         last(tmp_path / "many"): "is not such as examples/pretrain.py builds: 5",
         last(tmp_path / "none"): "holds no head of star_head",
-        last(tmp_path / "views"): "views are made by STARTransform, and",
+        last(tmp_path / "views"): "lightly.SimCLRTransform is none of torchvision's, lightly's and",
         str(tmp_path / "encoder"): "which hold the head too, got",
         "resnet18": "which hold the head too, got 'resnet18'",
     }.items():
