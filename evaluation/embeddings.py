@@ -175,7 +175,7 @@ class _RecordedViews(Dataset[Any]):
 
     def __init__(self, data_set: DataSet, trained: Trained, views: int, seed: int) -> None:
         self.data_set = data_set
-        self.transform = trained.transform
+        self.transform: Any = trained.transform
         self.samplers = getattr(trained.transform, "recorded", (trained.transform,))
         self.views = views
         self.seed = seed

@@ -12,6 +12,7 @@ it is done. docs/pretraining.md has the commands for many machines.
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +28,13 @@ from star_head._whole_files import replacing
 from star_head.adapters._settings import check_same_settings
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
+from star_head.adapters.torchvision import RecordedTransform
 from star_head.equivariance import StatisticsLike
+from star_head.evaluation.known_transforms import why_not_rebuilt
 from star_head.examples.command_line import parser_help, print_next, with_home, with_underscores
 from star_head.examples.configs import find_config
 from star_head.examples.data.data_module import ImageDataModule
+from star_head.examples.data.recorded_views import register_types
 from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.lightning_messages import leave_out_needless_messages
 from star_head.examples.training.processes import leave_group
@@ -46,6 +50,7 @@ def create_module(
     backbone: str = "resnet18",
     small_images: bool = False,
     input_size: int | None = None,
+    in_chans: int = 3,
     backbone_args: dict[str, Any] | None = None,
     init: Literal["timm", "paper"] = "paper",
     routing: Routing = "mmoe",
@@ -65,6 +70,7 @@ def create_module(
         small_images: Give a ResNet the stem for images of about 32 pixels.
         input_size: Side of the views in pixels; the data module's. A model that is made for one
             size, as a ViT is, is made for this one.
+        in_chans: Channels of the views; the data module's.
         backbone_args: Further arguments of timm's model, such as drop_path_rate.
         init: Initial weights as the authors draw them or as timm does.
         routing: "mmoe", "shared" (STAR-SS), "separate" or "invariant" (SimCLR).
@@ -75,12 +81,15 @@ def create_module(
         equivariant_weight: lambda.
         **training: Further arguments of STARModule, which are flags too.
     """
+    built = dict(backbone_args or {})
+    if in_chans != 3:
+        built.setdefault("in_chans", in_chans)
     encoder = create_backbone(
         backbone,
         small_images=small_images,
         init=init,
         input_size=input_size,
-        **backbone_args or {},
+        **built,
     )
     width: Any = encoder.num_features
     head = STARProjectionHead(
@@ -171,6 +180,7 @@ class PretrainCLI(LightningCLI):
         )
         parser.link_arguments("data.batch_size", "model.batch_size")
         parser.link_arguments("data.input_size", "model.input_size", apply_on="instantiate")
+        parser.link_arguments("data.in_chans", "model.in_chans", apply_on="instantiate")
         parser.link_arguments("data.statistics", "model.statistics", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -208,8 +218,10 @@ def export(module: STARModule, data: ImageDataModule, epochs: int, folder: Path)
     """Write the encoder in timm's format and say how to open it."""
     backbone = module.star.backbone
     trained_on = data.state_dict()
+    views = data.transform
     training = {
         "method": f"STAR, routing {module.star.head.routing}",
+        "views": type(getattr(views, "transform", views)).__name__,
         "data set": f"{trained_on['images']:,} images of {trained_on['dataset']}, no labels",
         "epochs": epochs,
         "batch size": module.batch_size,
@@ -223,6 +235,22 @@ def export(module: STARModule, data: ImageDataModule, epochs: int, folder: Path)
     if describe_backbone(backbone)["small_images"]:
         opening = f"star_head.adapters.timm.load_encoder('{folder}')"
     print(f"The encoder is in {folder}: {opening}")
+
+
+def warn_unless_rebuilt(cli: LightningCLI) -> None:
+    """Say at the start of a run if its transform could not be made again from config.yaml."""
+    transform = cli.datamodule.transform
+    if not isinstance(transform, RecordedTransform):
+        return
+    settings = json.loads(cli.parser.dump(cli.config, skip_none=False, format="json"))
+    reason = why_not_rebuilt(transform, settings["data"]["transform"])
+    if reason is not None:
+        warnings.warn(
+            f"star-head analyze will not open this run's checkpoints, since its transform cannot "
+            f"be made again from its settings: {reason}. Training goes on; from Python, "
+            f"star_head.evaluation.open_trained(checkpoint, transform=...) opens them",
+            stacklevel=2,
+        )
 
 
 def named_configs(arguments: Sequence[str]) -> list[str]:
@@ -243,6 +271,7 @@ def named_configs(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """Train as the command line says."""
     leave_out_needless_messages()
+    register_types()
     # Replaced in place: the processes that Lightning starts for further GPUs are given these.
     sys.argv[1:] = named_configs(with_home(with_underscores(sys.argv[1:])))
     cli = PretrainCLI(
@@ -259,6 +288,8 @@ def main() -> None:
         run=False,
     )
     trainer = cli.trainer
+    if trainer.is_global_zero:
+        warn_unless_rebuilt(cli)
     name = "trainer.default_root_dir"
     fit(trainer, cli.model, cli.datamodule, cli.config["ckpt_path"], name)
     if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:

@@ -9,13 +9,13 @@ from lightly.transforms.utils import IMAGENET_NORMALIZE
 from torch.utils.data import DataLoader, Dataset
 
 from star_head import estimate_statistics
-from star_head._seeds import seeded
+from star_head._seeds import all_seeded
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters._settings import check_same_settings
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
-from star_head.augmentation import STATISTICS, Statistics
+from star_head.augmentation import Statistics
 from star_head.examples.data.image_data import (
     VIEW_SIZES,
     DatasetName,
@@ -23,6 +23,7 @@ from star_head.examples.data.image_data import (
     ImageSplits,
     load_images,
 )
+from star_head.examples.data.recorded_views import AnyTransform, recorded, statistics_of
 from star_head.examples.data.seeded_data import SeededDataModule, Shuffled
 from star_head.examples.data.splits import Folders
 
@@ -34,6 +35,9 @@ _SIDES: dict[DatasetName, int] = {
     "cifar100": 32,
     "stl10": 96,
 }
+
+# Drawn for the statistics: of STARTransform, and of others, which take twenty times as long.
+_RECORDS = {True: 20_000, False: 4_000}
 
 
 class ImageDataModule(SeededDataModule):
@@ -47,7 +51,9 @@ class ImageDataModule(SeededDataModule):
         dataset: What to train on; see ``image_data.load_images``.
         data_dir: Where its files are, or are fetched to; default ``data``.
         batch_size: Images in a batch, over all processes together.
-        transform: Makes the views; with its defaults at the data set's usual size unless given.
+        transform: Makes the views: STARTransform, with its defaults at the data set's usual size
+            unless given, or any other of torchvision or lightly, which RecordedTransform wraps;
+            its images are made RGB first.
         statistics: Of the augmentation parameters: the authors' of a data set, or estimated for
             these images and this transform unless given.
         augment: ``"host"``: loader workers make the views with Pillow. ``"device"``: they only
@@ -67,8 +73,10 @@ class ImageDataModule(SeededDataModule):
             "unlabelled", where their names do not say.
 
     Raises:
-        ValueError: If the batch does not divide over the processes or exceeds the data set, or
-            a checkpoint is of other data.
+        TypeError: If the transform has operations that are not known, or makes no tensors.
+        ValueError: If the transform does not make two views of one size or records nothing, the
+            statistics are of other parameters, the batch does not divide over the processes or
+            exceeds the data set, or a checkpoint is of other data.
     """
 
     def __init__(
@@ -76,7 +84,7 @@ class ImageDataModule(SeededDataModule):
         dataset: DatasetName = "digits",
         data_dir: Path | None = None,
         batch_size: int = 256,
-        transform: STARTransform | None = None,
+        transform: AnyTransform | None = None,
         statistics: Literal["stl10", "imagenet100"] | None = None,
         augment: Literal["host", "device"] = "host",
         num_workers: int | None = None,
@@ -94,10 +102,12 @@ class ImageDataModule(SeededDataModule):
                 VIEW_SIZES[dataset],
                 normalize=IMAGENET_NORMALIZE if photographs else STL10_NORMALIZE,
             )
+        elif not isinstance(transform, STARTransform):
+            transform = recorded(transform, pixel_range, background)
         self.dataset = dataset
         self.transform = transform
         self.augment = augment
-        self._statistics = statistics
+        self._statistics = None if statistics is None else statistics_of(statistics, transform)
         self.pixel_range = transform.pixel_range if pixel_range is None else pixel_range
         self._load = functools.partial(
             load_images,
@@ -110,7 +120,20 @@ class ImageDataModule(SeededDataModule):
         )
         self._read_options: dict[str, Any] = {"skip_unreadable": skip_unreadable, "cache": cache}
         self._splits: ImageSplits | None = None
-        self._batch_transform = BatchTransform(transform) if augment == "device" else None
+        self._batch_transform: BatchTransform | None = None
+        if augment == "device":
+            if not isinstance(transform, STARTransform):
+                raise ValueError(
+                    f"augment: 'device' makes STARTransform's views only; expected 'host' with "
+                    f"{type(transform.transform).__name__}"
+                )
+            self._batch_transform = BatchTransform(transform)
+            self._recording = RecordingTransform(transform)
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the views."""
+        return getattr(self.transform, "in_chans", 3)
 
     @property
     def input_size(self) -> int:
@@ -121,11 +144,11 @@ class ImageDataModule(SeededDataModule):
     def statistics(self) -> Statistics:
         """Mean and standard deviation of each augmentation parameter; looks once at the files."""
         if self._statistics is not None:
-            return STATISTICS[self._statistics]
+            return self._statistics
         side = _SIDES.get(self.dataset)
-        if side is not None:
-            return estimate_statistics(self.transform, [(side, side)])
-        return estimate_statistics(self.transform, self._load().pretrain.image_sizes())
+        sizes = self._load().pretrain.image_sizes() if side is None else [(side, side)]
+        records = _RECORDS[isinstance(self.transform, STARTransform)]
+        return estimate_statistics(self.transform, sizes, records)
 
     def prepare_data(self) -> None:
         """Fetch, check and decode what is to be, in one process of each machine."""
@@ -153,7 +176,7 @@ class ImageDataModule(SeededDataModule):
         """Batches of (views, labels)."""
         assert self._splits is not None
         on_host = self._batch_transform is None
-        transform = self.transform if on_host else RecordingTransform(self.transform)
+        transform = self.transform if on_host else self._recording
         images = self._splits.pretrain.with_transform(transform)
         return self._train_loader(SeededViews(images), collate_fn=None if on_host else collate)
 
@@ -208,5 +231,5 @@ class SeededViews(Dataset[Any]):
     def __getitem__(self, item: tuple[int, int] | int) -> tuple[Any, int]:
         # Trainer(overfit_batches=...) brings a sampler of its own; its views stay the same.
         index, seed = item if isinstance(item, tuple) else (item, item)
-        with seeded(seed):
+        with all_seeded(seed):  # lightly's own operations draw from NumPy
             return self.images[index]

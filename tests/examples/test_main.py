@@ -148,7 +148,7 @@ def test_configs_are_listed_and_found_by_name(
     (tmp_path / "folder").mkdir()  # a folder of images, say
     assert find_config("own.yaml") == "own.yaml"
     assert find_config("folder") == str(EXAMPLES / "configs/folder.yaml")
-    with pytest.raises(FileNotFoundError, match="a file, or one of cifar10_resnet18, .*'stl11'"):
+    with pytest.raises(FileNotFoundError, match="a file, or one of byol_fashion_mnist, .*'stl11'"):
         find_config("stl11")
 
 

@@ -1,6 +1,7 @@
 """Trains a small network with frozen norms for 20 steps, in as many processes as torchrun starts.
 
-Writes every step's loss and the final weights to the folder that is its argument.
+Writes every step's loss and the final weights to the folder that is its argument; with
+``BYOLTransform`` as another, on the views of that.
 """
 
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
@@ -31,12 +33,17 @@ class Losses(Callback):
         self.seen.append(trainer.strategy.reduce(outputs["loss"].detach().clone()).item())
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, name: str = "STARTransform") -> None:
     torch.manual_seed(0)
-    data = ImageDataModule(
-        "digits", batch_size=64, transform=STARTransform(16), statistics="stl10", num_workers=0
+    transform: Any = STARTransform(16)
+    if name == "BYOLTransform":
+        views = BYOLView1Transform(16, rr_prob=0.5), BYOLView2Transform(16, rr_prob=0.5)
+        transform = BYOLTransform(*views)
+    paper = "stl10" if name == "STARTransform" else None
+    data = ImageDataModule("digits", None, 64, transform, paper, num_workers=0)
+    module = create_module(
+        data.statistics, 64, backbone="test_resnet", num_experts=4, hidden_dim=64
     )
-    module = create_module("stl10", 64, backbone="test_resnet", num_experts=4, hidden_dim=64)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layer.eval()
@@ -63,4 +70,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
