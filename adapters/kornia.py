@@ -20,6 +20,7 @@ try:
         check_copies,
         check_images,
         check_pixels,
+        check_range,
         check_size,
         check_views,
     )
@@ -32,7 +33,7 @@ except ImportError as error:
         'star_head.adapters.kornia needs kornia: pip install "star-head[kornia]"'
     ) from error
 
-__all__ = ["RecordedBatch", "RecordedTransform", "register"]
+__all__ = ["RecordedBatch", "RecordedTransform", "RecordedView", "register"]
 
 _BATCH = 256  # of images whose records estimate_statistics draws at once
 
@@ -50,7 +51,7 @@ class RecordedTransform:
     holds the value that changes nothing. Crops are in pixels of the images that are given.
 
     With ``after``, the transform goes on with the views of another, which the loader's workers
-    made, such as crops of images of many sizes: it takes their :class:`STARViews`, and its
+    made, such as crops of images of many sizes: it takes their ``STARViews``, and its
     ``parameters`` are the other's and then kornia's.
 
     Args:
@@ -119,11 +120,12 @@ class RecordedTransform:
         self._offset = len(before)
         if after is not None:
             check_pixels(after, self._tree)
+        self._range_checked = False
 
     @property
-    def recorded(self) -> "tuple[_RecordedView, ...]":
+    def recorded(self) -> "tuple[RecordedView, ...]":
         """The views that are recorded, each with ``sample`` of its own."""
-        return tuple(_RecordedView(self, view) for view in range(self.copies))
+        return tuple(RecordedView(self, view) for view in range(self.copies))
 
     def __call__(self, images: Tensor | STARViews) -> STARViews:
         """Make the originals and all views of a batch.
@@ -134,6 +136,11 @@ class RecordedTransform:
 
         Returns:
             The originals, the views, and the (B, P) parameters of those that are recorded.
+
+        Raises:
+            TypeError: If it is given anything else.
+            ValueError: If shapes are others, or in the first batch pixels lie far outside [0, 1]
+                where kornia would cut them off.
         """
         given: Sequence[Tensor]
         if self.after is None:
@@ -141,6 +148,9 @@ class RecordedTransform:
             given = [original] * self.copies
         else:
             original, given, _ = check_views(images, self.after)
+        if not self._range_checked:  # once, for it makes a GPU wait
+            check_range(given, self._tree)
+            self._range_checked = True
         views, params = [], []
         for view, batch in enumerate(given):
             if view >= self.copies:
@@ -246,7 +256,7 @@ class RecordedTransform:
         return _rebuild, arguments
 
 
-class _RecordedView:
+class RecordedView:
     """One of the views: draws records of it, as ``estimate_statistics`` asks for them."""
 
     def __init__(self, transform: RecordedTransform, view: int) -> None:

@@ -225,7 +225,10 @@ class Record(Protocol):
 
 
 class RecordSampler(Protocol):
-    """Whatever draws records for an image of a given size: a view transform, for one."""
+    """Whatever draws records for an image of a given size: a view transform, for one.
+
+    One that can draw for many images at once has ``sample_vectors`` too, from n sizes to (n, P).
+    """
 
     def sample(self, image: tuple[int, int], /) -> Record:
         """Draw a record for an image of this (height, width)."""

@@ -98,6 +98,31 @@ def test_records_are_spread_over_more_sizes_than_samples() -> None:
     assert mean[Parameter.CROP_HEIGHT] == pytest.approx(150)
 
 
+def test_estimate_statistics_takes_many_numbers_at_once() -> None:
+    """Of each view in turn, as one at a time."""
+
+    class Sizes:
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+            self.calls = 0
+
+        def sample(self, size: tuple[int, int]) -> torch.Tensor:
+            raise AssertionError("expected one call for all")
+
+        def sample_vectors(self, sizes: list[tuple[int, int]]) -> torch.Tensor:
+            self.calls += 1
+            return self.factor * torch.tensor(sizes, dtype=torch.float32)
+
+    class Transform:
+        recorded = (Sizes(1.0), Sizes(3.0))
+
+    mean, std = estimate_statistics(Transform(), [(10, 20), (30, 20)], 8)
+    heights = torch.tensor([10.0, 30, 10, 30, 30, 90, 30, 90]).double()
+    assert mean == [heights.mean().item(), 40.0]
+    assert std[0] == pytest.approx(heights.std().item())
+    assert [sampler.calls for sampler in Transform.recorded] == [1, 1]
+
+
 def test_estimate_statistics_bad_input() -> None:
     with pytest.raises(ValueError, match="image_sizes: expected at least one"):
         estimate_statistics(TwoRecords(), [])

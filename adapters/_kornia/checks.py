@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from kornia import augmentation as kornias
@@ -13,6 +14,8 @@ from star_head.augmentation import STARViews
 
 from ..torchvision import RecordedTransform
 from .tree import Tree
+
+_OVERSHOOT = 0.25  # more than a bicubic resize makes at an edge
 
 
 def check_copies(copies: int | None, after: Any) -> int:
@@ -46,11 +49,7 @@ def check_copies(copies: int | None, after: Any) -> int:
 def check_pixels(after: RecordedTransform, tree: Tree) -> None:
     """Raise where colours would be cut to [0, 1] that are not in it."""
     normalises = any("Normalize" in part for view in after.recorded for part in view.parts)
-    colors = [
-        type(leaf.operation).__name__
-        for leaf in tree.leaves()
-        if isinstance(leaf.operation, kornias.IntensityAugmentationBase2D)
-    ]
+    colors = _cutting(tree)
     if normalises and colors:
         raise ValueError(
             f"after: expected pixels in [0, 1], to which kornia's {colors[0]} cuts them, got views "
@@ -112,3 +111,28 @@ def check_container(augmentation: Any) -> None:
         raise ValueError(
             f"augmentation: expected data_keys=['input'], since views are images alone, got {keys}"
         )
+
+
+def check_range(batches: Sequence[Tensor], tree: Tree) -> None:
+    """Raise where pixels lie far outside [0, 1], to which colours would be cut in silence."""
+    colors = _cutting(tree)
+    if not colors:
+        return
+    for images in batches:
+        low, high = (float(end) for end in images.detach().aminmax())
+        if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+            raise ValueError(
+                f"images: expected pixels in [0, 1], to which kornia's {colors[0]} cuts them, got "
+                f"{low:.4g} to {high:.4g}; ToDtype(torch.float32, scale=True) makes them of uint8, "
+                f"and kornia's Normalize comes last"
+            )
+
+
+def _cutting(tree: Tree) -> list[str]:
+    """The names of augmentations that take pixels to be in [0, 1]."""
+    return [
+        type(leaf.operation).__name__
+        for leaf in tree.leaves()
+        if isinstance(leaf.operation, kornias.IntensityAugmentationBase2D)
+        and not isinstance(leaf.operation, kornias.Normalize | kornias.RandomErasing)
+    ]

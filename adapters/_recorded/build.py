@@ -235,6 +235,11 @@ def _unknown(operation: Any) -> str:
             f"transform: expected an operation on images, got the class {operation.__name__}; "
             f"give {operation.__name__}(...)"
         )
+    if cls.__module__.startswith("kornia."):
+        return (
+            f"transform: {cls.__module__}.{cls.__qualname__} is kornia's, for batches; "
+            f"star_head.adapters.kornia.RecordedTransform records it"
+        )
     name = getattr(operation, "__qualname__", f"{cls.__module__}.{cls.__qualname__}")
     theirs = cls.__module__.partition(".")[0] in ("torchvision", "lightly")
     reason = _UNTOLD.get(cls.__name__) if theirs else None

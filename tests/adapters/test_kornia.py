@@ -327,7 +327,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "mix": (lambda: K.RandomMixUpV2(), TypeError, "RandomMixUpV2 mixes the images of a batch"),
     "auto": (lambda: K.auto.TrivialAugment(), TypeError, "TrivialAugment draws a choice of oper"),
     "patches": (
-        lambda: K.PatchSequential(FLIP(), patchwise_apply=False),
+        lambda: K.PatchSequential(K.RandomInvert(), patchwise_apply=False),
         TypeError,
         "PatchSequential draws for every",
     ),
@@ -407,6 +407,33 @@ def test_bad_arguments_of_what_came_before() -> None:
     assert transform(one).params[0].shape == (1, 11)
     with pytest.raises(ValueError, match=r"parameters \(B, 4\).*\(4,\)"):
         transform(crops(picture(20, 30)))  # of a single image
+
+
+@pytest.mark.parametrize("scale", [(0.0, 255.0), (-2.0, 3.0), (0.0, 1.4)])
+def test_pixels_that_kornia_would_cut_off(scale: tuple[float, float]) -> None:
+    low, high = scale
+    images = low + (high - low) * (batch() - batch().min()) / (batch().max() - batch().min())
+    with pytest.raises(ValueError, match=r"images: expected pixels in \[0, 1\].*ColorJiggle cuts"):
+        RecordedTransform(authors())(images)
+    bicubic = -0.1 + 1.2 * batch()
+    check_same(RecordedTransform(authors()), bicubic, 0)
+    turned = K.AugmentationSequential(K.RandomRotation(9.0), K.RandomErasing())
+    check_same(RecordedTransform(turned), images, 0)  # which leave the range as it is
+
+
+def test_each_adapter_names_the_other() -> None:
+    for made in (authors(), K.RandomHue((0, 0.1))):
+        with pytest.raises(TypeError, match="is kornia's, for batches; star_head.adapters.kornia"):
+            RecordedImageTransform(made)
+        with pytest.raises(TypeError, match="is kornia's, for batches; star_head.adapters.kornia"):
+            RecordedImageTransform([v2.RandomCrop(8), made])
+
+
+def test_moved_as_a_module_is() -> None:
+    transform = RecordedTransform(authors())
+    assert transform.to(torch.float64) is transform
+    assert transform.augmentation[1].dtype == torch.float64
+    check_same(transform, batch().double(), 0)
 
 
 def test_unrecorded_augmentations() -> None:
