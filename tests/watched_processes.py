@@ -57,13 +57,19 @@ def weights(module: Any, images: Tensor) -> Tensor:
     return found
 
 
+def fails_in_the_second(module: Any, images: Tensor) -> Any:
+    if module.global_rank:
+        raise RuntimeError("no features here")
+    return module.backbone(images)
+
+
 def two_views(samples: list[tuple[Tensor, int]]) -> tuple[list[Tensor], Tensor]:
     images = torch.stack([image for image, _ in samples])
     return [images, images + 0.1], torch.tensor([label for _, label in samples])
 
 
 def main(folder: Path) -> None:
-    """Train twice: with data sets of the callbacks' own, and with validation loaders."""
+    """Train with data sets of the callbacks' own, with loaders, and where one process fails."""
     transform = STARTransform(watched.SIDE)
     options: dict[str, Any] = {"transform": transform.original}
     bank, queries = pictures(41), pictures(25)
@@ -82,7 +88,18 @@ def main(folder: Path) -> None:
         RedundancyMonitor("forward"),
     ]
     validation = [DataLoader(watched.Images(n, seed=n), batch_size=10 // WORLD) for n in (41, 25)]
-    for name, callbacks, given in (("own", own, None), ("loaders", loaders, validation)):
+    failing = [
+        OnlineLinearProbe(fails_in_the_second),
+        NearestNeighbours(fails_in_the_second, bank, queries, **options),
+        RedundancyMonitor(fails_in_the_second, bank, every_n_steps=1, **options),
+        RankMonitor(fails_in_the_second),
+        RoutingMonitor(fails_in_the_second, every_n_steps=1),
+        EquivarianceMonitor(fails_in_the_second, queries, transform, views=2),
+    ]
+    runs: dict[str, tuple[Any, Any]] = {"own": (own, None), "loaders": (loaders, validation)}
+    if WORLD > 1:
+        runs["failing"] = failing, validation
+    for name, (callbacks, given) in runs.items():
         trainer = watched.trainer_for(
             folder / name,
             callbacks,

@@ -129,7 +129,9 @@ class HeldOutMonitor(Monitor):
         for name, parts in rows.items():
             joined = gather_rows(parts, module.device)
             if joined is None:
-                self.say_once("rows", f"left out: no images of {name} could be read")
+                self.say_once(
+                    "rows", f"left out: no images of {name} could be read, in one process at least"
+                )
                 return {}
             whole[name] = joined
         with self.left_out("measure"):

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ except ImportError:
             'star_head.adapters.callbacks needs Lightning: pip install "star-head[lightning]"'
         ) from error
 
+from ._processes import gather_rows
 from ._untouched import to_module, untouched
 
 Metrics = Mapping[str, float]
@@ -51,6 +52,13 @@ class Monitor(Callback):
         except Exception as error:
             kind = "" if isinstance(error, LeftOut) else f"{type(error).__name__}: "
             self.say_once(key, f"left out: {kind}{error}")
+
+    def join(self, parts: Sequence[Tensor] | None, device: torch.device) -> list[Tensor] | None:
+        """Join the rows of all processes; ``None``, which is said, if one of them has none."""
+        joined = gather_rows(parts, device)
+        if joined is None and parts is not None:
+            self.say_once("elsewhere", "left out: another process had nothing to measure")
+        return joined
 
     def log_now(self, trainer: Any, metrics: Metrics) -> None:
         """Log for this step alone; ``self.log`` would repeat it at every step that it logs."""

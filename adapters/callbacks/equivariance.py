@@ -20,7 +20,6 @@ from star_head.adapters._samples import DataSet, check_data_set, split_sample
 from star_head.metrics import retrieval, retrieval_chance
 
 from ._monitor import LeftOut, Monitor, as_float, looking_at
-from ._processes import gather_rows
 from ._reading import Reading, check_reading, check_there, read
 
 # Images at a time, each with its views.
@@ -142,7 +141,7 @@ class EquivarianceMonitor(Monitor):
                 for start in range(0, len(sample[0]), _BATCH)
             ]
             parts = [torch.cat(tensors) for tensors in zip(*read_off, strict=True)]
-        joined = gather_rows(parts, module.device)
+        joined = self.join(parts, module.device)
         if joined is None:
             return {}
         rows = [tensor.cpu() for tensor in joined]

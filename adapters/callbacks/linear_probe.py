@@ -13,7 +13,6 @@ from ._batches import first_view, labels_beside
 from ._classifier import Classifier
 from ._held_out import HeldOutMonitor, Rows, check_labelled
 from ._monitor import LeftOut, as_float, looking_at
-from ._processes import gather_rows
 from ._reading import Reading, check_there, read
 from ._tap import Tap
 
@@ -90,7 +89,7 @@ class OnlineLinearProbe(HeldOutMonitor):
         parts = None
         with self.left_out("training"):
             parts = self._features_and_labels(trainer, pl_module, batch)
-        joined = gather_rows(parts, pl_module.device)
+        joined = self.join(parts, pl_module.device)
         if joined is not None:
             with self.left_out("learning"):
                 self._classifier.learn(*joined)

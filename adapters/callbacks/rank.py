@@ -12,7 +12,6 @@ from star_head.metrics import effective_rank, embedding_spread
 
 from ._batches import first_view
 from ._monitor import LeftOut, Monitor, as_float, looking_at
-from ._processes import gather_rows
 from ._reading import Reading, check_there, read
 from ._tap import Tap
 
@@ -102,7 +101,7 @@ class RankMonitor(Monitor):
             with self.left_out("joining"):
                 parts = [torch.cat(list(self._kept))[-self._own_samples :]]
         self._kept.clear()
-        joined = gather_rows(parts, pl_module.device)
+        joined = self.join(parts, pl_module.device)
         found: dict[str, float] = {}
         if joined is not None:
             with self.left_out("measure"):

@@ -12,7 +12,6 @@ from star_head.metrics import canonical_correlations_by_chance, mean_canonical_c
 from ._batches import first_view
 from ._held_out import HeldOutMonitor, Rows
 from ._monitor import LeftOut, as_float, is_step_to_look_at, looking_at
-from ._processes import gather_rows
 from ._reading import Reading, check_reading, check_there, read
 
 
@@ -74,7 +73,7 @@ class RedundancyMonitor(HeldOutMonitor):
                 raise LeftOut("the training batches have no images (B, C, H, W)")
             with looking_at(trainer, pl_module, images) as taken:
                 parts = self.read_images(pl_module, taken)
-        joined = gather_rows(parts, pl_module.device)
+        joined = self.join(parts, pl_module.device)
         if joined is None:
             return
         with self.left_out("batch measure"):

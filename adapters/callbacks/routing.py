@@ -10,7 +10,6 @@ from star_head.metrics import expert_usage, routing_divergence, routing_entropy
 from ._batches import first_view
 from ._monitor import LeftOut, Monitor, as_float, is_step_to_look_at, looking_at
 from ._pictures import log_picture
-from ._processes import gather_rows
 from ._reading import Reading, check_reading, check_there, read
 
 _TWO_TASKS = ("invariant", "equivariant")
@@ -68,7 +67,7 @@ class RoutingMonitor(Monitor):
             with looking_at(trainer, pl_module, images) as taken:
                 read_off = read("weights", self._weights, pl_module, taken)
                 parts = [as_float(read_off, "weights")]
-        joined = gather_rows(parts, pl_module.device)
+        joined = self.join(parts, pl_module.device)
         if joined is None:
             return
         self._last = joined[0].cpu()

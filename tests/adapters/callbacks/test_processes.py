@@ -12,7 +12,13 @@ def test_two_processes_log_what_one_would(tmp_path: Path) -> None:
     watched_processes.main(tmp_path / "one")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     output = output_of(run_apart("tests/watched_processes.py", tmp_path / "two", launcher=launcher))
-    assert "left out" not in output
+    assert "no features here" not in output  # which the second process does not say
+    failing = logged(tmp_path / "two" / "failing")
+    assert set(failing) == {"train_loss"}
+    assert len(failing["train_loss"]) == 8  # and is no reason to stop or to wait
+    assert "NearestNeighbours: left out: no images of bank could be read" in output
+    for name in ("OnlineLinearProbe", "RankMonitor", "RoutingMonitor", "EquivarianceMonitor"):
+        assert f"{name}: left out: another process had nothing to measure" in output
     for name, least in (("own", 40), ("loaders", 5)):
         one, two = logged(tmp_path / "one" / name), logged(tmp_path / "two" / name)
         assert one.keys() == two.keys()
