@@ -40,7 +40,7 @@ class Encoder(NamedTuple):
     Attributes:
         backbone: From images (B, 3, S, S) to features (B, D).
         input_size: S, in pixels.
-        normalize: Mean and standard deviation of the pixels in [0, 1], three numbers each.
+        normalize: Mean and standard deviation of the pixels in [0, 1], a number for each channel.
     """
 
     backbone: nn.Module
@@ -69,6 +69,12 @@ class EvaluationTransform:
         pixel_range: PixelRange | None = None,
         background: Color | None = None,
     ) -> None:
+        if len(normalize["mean"]) != 3:
+            raise ValueError(
+                f"normalize: images are prepared as RGB, and the encoder takes "
+                f"{len(normalize['mean'])} channels; prepare them by a transform of your own, "
+                f"extract_features(transform=...)"
+            )
         self.size = size
         self.pixel_range = check_pixel_range(pixel_range)
         self.background = check_background(background)

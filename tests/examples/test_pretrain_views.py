@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.torchvision import RecordedTransform
 from star_head.evaluation import open_trained
+from star_head.evaluation.preparation import EvaluationTransform
 from star_head.examples import analyze, pretrain
 from star_head.examples.configs import find_config
 from star_head.examples.data.data_module import ImageDataModule
@@ -181,6 +182,8 @@ def test_a_tree_of_both_generations_in_yaml(tmp_path: Path) -> None:
     assert trained.transform.in_chans == 1
     assert trained.transform.normalize == {"mean": [0.5], "std": [0.25]}
     assert trained.backbone(torch.randn(2, 1, 16, 16)).shape[0] == 2
+    with pytest.raises(ValueError, match="prepared as RGB, and the encoder takes 1 channels"):
+        EvaluationTransform(16, trained.transform.normalize)
     assert trained.head.predictor.parameter_dim == 8
     # What is written is taken again.
     again = ["--config", tmp_path / "run/config.yaml", "--print_config"]
