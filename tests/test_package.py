@@ -23,6 +23,7 @@ import star_head, torch
 from star_head import metrics
 assert {root!r} not in star_head.__file__, star_head.__file__
 foreign = {{"lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "sklearn"}}
+foreign |= {{"kornia"}}
 assert not foreign & sys.modules.keys(), foreign & sys.modules.keys()
 head = star_head.STARProjectionHead(8, 8, 4, num_experts=2, statistics="stl10")
 z = head(torch.randn(6, 8))
@@ -41,9 +42,11 @@ from star_head import STAR, STARViews, __file__, __version__, equivariance_metri
 from star_head.checkpoint import load_official_checkpoint
 
 assert sys.prefix in __file__, __file__
-for name in ("lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "scipy"):
+others = ["lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "scipy"]
+others += ["kornia"]
+for name in others:
     assert importlib.util.find_spec(name) is None, name
-for name in ("lightly", "device", "timm", "torchvision", "lightning"):
+for name in ("lightly", "device", "timm", "torchvision", "lightning", "kornia"):
     try:
         importlib.import_module(f"star_head.adapters.{name}")
     except ImportError as error:
