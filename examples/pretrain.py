@@ -39,6 +39,7 @@ from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.lightning_messages import leave_out_needless_messages
 from star_head.examples.training.processes import leave_group
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm, fit
+from star_head.examples.training.run_logs import read_logs, table_of
 from star_head.head import Routing
 
 _ROOT = "runs/pretrain"
@@ -294,6 +295,8 @@ def main() -> None:
     fit(trainer, cli.model, cli.datamodule, cli.config["ckpt_path"], name)
     if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:
         root = Path(trainer.default_root_dir)
+        if any(root.glob("csv/version_*/metrics.csv")):
+            print(table_of(read_logs(root)))
         export(cli.model, cli.datamodule, trainer.current_epoch, root / "encoder")
         print_next(
             accuracies_on_labelled_images=f"star-head linear-eval {root}/encoder --data_dir data",

@@ -76,6 +76,9 @@ def test_all_that_monitors_log_is_drawn_and_nothing_else(tmp_path: Path) -> None
         assert done.returncode == 0, done.stderr
         sizes[name], drawn = size_and_colours(picture)
         if name == "all":
+            assert "mean reciprocal rank             " in done.stdout
+            assert "      0.5      0.69      0.49\n" in done.stdout  # first, last and chance
+            assert "loss" not in done.stdout
             expected = {(0x3A, 0x7D, 0x44), (0x1F, 0x8A, 0x9E), (0x7B, 0x4E, 0xA3)}
             assert expected | {(0xD9, 0x82, 0x2B), (0xE8, 0xC9, 0xA5)} <= drawn
     assert sizes["one"] == sizes["none"]

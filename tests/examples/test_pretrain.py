@@ -84,6 +84,16 @@ def test_lightning_says_nothing_that_a_user_could_not_change(whole: SimpleNamesp
     assert "The encoder is in" in whole.output
 
 
+def test_a_table_at_the_end_says_how_it_went(whole: SimpleNamespace) -> None:
+    rows = re.findall(r"^(\S[^\n]*?)  +([\d.]+) +([\d.]+) *$", whole.output, re.MULTILINE)
+    found = {label: (float(first), float(last)) for label, first, last in rows}
+    with open(whole.folder / "csv/version_0/metrics.csv") as file:
+        logged = [float(r["knn_accuracy"]) for r in csv.DictReader(file) if r["knn_accuracy"]]
+    assert found["1-NN accuracy"] == pytest.approx((logged[0], logged[-1]), rel=1e-3)
+    assert found["loss, invariant part"][1] < found["loss, invariant part"][0]
+    assert "mean canonical correlation" in found
+
+
 def test_leaves_checkpoints_logs_settings_and_an_encoder(whole: SimpleNamespace) -> None:
     folder = whole.folder
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {
