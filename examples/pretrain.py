@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -38,6 +39,7 @@ from star_head.examples.data.recorded_views import register_types
 from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.lightning_messages import leave_out_needless_messages
 from star_head.examples.training.processes import leave_group
+from star_head.examples.training.progress import ProgressBar
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm, fit
 from star_head.examples.training.run_logs import read_logs, table_of
 from star_head.head import Routing
@@ -207,7 +209,12 @@ class PretrainCLI(LightningCLI):
         plugins = _as_list(config["plugins"])
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(SafeCheckpointIO())
-        callbacks = _as_list(config["callbacks"]) + callbacks
+        own = _as_list(config["callbacks"])
+        if config["enable_progress_bar"] is not False and not any(
+            isinstance(callback, LightningProgressBar) for callback in own
+        ):
+            callbacks.append(ProgressBar())
+        callbacks = own + callbacks
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
 

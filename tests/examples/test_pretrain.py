@@ -84,6 +84,24 @@ def test_lightning_says_nothing_that_a_user_could_not_change(whole: SimpleNamesp
     assert "The encoder is in" in whole.output
 
 
+def test_the_progress_bar_shows_what_one_looks_at(whole: SimpleNamespace) -> None:
+    bars = [line for line in re.split(r"[\r\n]", whole.output) if "it/s" in line]
+    assert any(
+        all(name in line for name in ("train_loss=", "images_per_second=", "knn_accuracy="))
+        for line in bars
+    )
+    assert "v_num" not in whole.output
+
+
+@pytest.mark.parametrize(
+    ("argument", "bars"),
+    [("--trainer.enable_progress_bar=false", False), ("--trainer.callbacks=TQDMProgressBar", True)],
+)
+def test_another_progress_bar_or_none(tmp_path: Path, argument: str, bars: bool) -> None:
+    output = output_of(pretrain(tmp_path / "run", "--trainer.fast_dev_run=true", argument))
+    assert ("it/s" in output) == bars
+
+
 def test_a_table_at_the_end_says_how_it_went(whole: SimpleNamespace) -> None:
     rows = re.findall(r"^(\S[^\n]*?)  +([\d.]+) +([\d.]+) *$", whole.output, re.MULTILINE)
     found = {label: (float(first), float(last)) for label, first, last in rows}
