@@ -10,10 +10,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as F
+
+try:
+    from PIL import Image
+    from torchvision.transforms.v2 import functional as F
+except ImportError as error:
+    raise ImportError(
+        "star_head.evaluation makes images worse by Pillow and torchvision: pip install "
+        '"star-head[evaluation]"'
+    ) from error
 
 from star_head._checks import check_count
 from star_head._seeds import mix_seeds

@@ -7,9 +7,15 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+try:
+    from PIL import Image
+except ImportError as error:
+    raise ImportError(
+        'star_head.evaluation reads images by Pillow: pip install "star-head[evaluation]"'
+    ) from error
 
 from star_head._checkpoint_files import read_checkpoint
 from star_head._checks import check_count, check_number, describe

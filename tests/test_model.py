@@ -89,6 +89,7 @@ def test_compile_fullgraph_with_autocast(backend: str) -> None:
     torch.testing.assert_close(total, model(views).total, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 def test_compiled_training_step_equals_eager() -> None:
     head = STARProjectionHead(3, 6, 4, num_experts=4, statistics="stl10")
     model = STAR(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), head)

@@ -192,7 +192,15 @@ def torchvision_resnet(name: str = "resnet18") -> Any:
     return backbone
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "wide_resnet50_2", "resnext50_32x4d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        pytest.param("wide_resnet50_2", marks=pytest.mark.slow),
+        pytest.param("resnext50_32x4d", marks=pytest.mark.slow),
+    ],
+)
 def test_torchvisions_resnets_leave_as_timms(name: str, tmp_path: Path) -> None:
     backbone = torchvision_resnet(name)
     export_encoder(backbone, tmp_path, transform=STARTransform(32), architecture=name)

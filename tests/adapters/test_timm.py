@@ -93,7 +93,16 @@ def test_the_width_can_differ_from_what_timm_notes() -> None:
     assert create_backbone("mobilenetv3_small_050").num_features != plain.num_features
 
 
-@pytest.mark.parametrize("carry", ["as it is", "copied", "pickled", "reloaded"])
+@pytest.mark.parametrize(
+    "carry",
+    [
+        *(
+            pytest.param(carry, marks=pytest.mark.slow)
+            for carry in ("as it is", "copied", "pickled")
+        ),
+        "reloaded",
+    ],
+)
 def test_a_classifier_fits_where_the_widths_differ(carry: str, tmp_path: Path) -> None:
     own = timm.create_model("mobilenetv3_small_050", num_classes=0).num_features
     backbone: Any = create_backbone("mobilenetv3_small_050", input_size=64)
@@ -121,7 +130,13 @@ def test_a_classifier_fits_where_the_widths_differ(carry: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["test_vit", "swin_tiny_patch4_window7_224", "efficientvit_m0", "resnet10t"]
+    "name",
+    [
+        "test_vit",
+        pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
+        pytest.param("efficientvit_m0", marks=pytest.mark.slow),
+        "resnet10t",
+    ],
 )
 def test_input_size_is_the_size_that_a_model_is_made_for(name: str, tmp_path: Path) -> None:
     backbone = create_backbone(name, input_size=64)
@@ -248,6 +263,7 @@ def test_a_fresh_small_stem_is_drawn_as_timm_draws() -> None:
     assert conv.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_small_images_and_pretrained_weights_go_together(tmp_path: Path) -> None:
     for name, fresh in (("resnet18", {"conv1.weight"}), ("resnet10t", set())):
         weights = shake(timm.create_model(name, num_classes=0)).state_dict()

@@ -254,7 +254,12 @@ def test_training_refuses_at_its_start_what_no_checkpoint_could_describe(tmp_pat
         ),
         ("test_vit", {"img_size": 64}, lambda m: m.set_input_size(96)),
         ("resnet10t", {}, lambda m: m.reset_classifier(0, global_pool="catavgmax")),
-        ("mobilenetv3_small_050", {}, lambda m: m.reset_classifier(0, global_pool="max")),
+        pytest.param(
+            "mobilenetv3_small_050",
+            {},
+            lambda m: m.reset_classifier(0, global_pool="max"),
+            marks=pytest.mark.slow,
+        ),
         ("test_efficientnet", {}, lambda m: m.reset_classifier(7, global_pool="max")),
     ],
 )

@@ -108,6 +108,7 @@ def in_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.slow  # the head alone: tests/test_distributed.py
 def test_two_processes_equal_one(name: str, in_two: Path) -> None:
     model = make_model(name).eval()
     model(make_views(WORLD * N)).total.backward()
@@ -120,7 +121,9 @@ def test_two_processes_equal_one(name: str, in_two: Path) -> None:
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, None])
-@pytest.mark.parametrize(("batch_size", "count"), [(3, 5), (2, 5), (1, 2)])
+@pytest.mark.parametrize(
+    ("batch_size", "count"), [(3, 5), pytest.param(2, 5, marks=pytest.mark.slow), (1, 2)]
+)
 def test_tiny_and_uneven_batches_train(
     norm: type[nn.Module] | None, batch_size: int, count: int
 ) -> None:

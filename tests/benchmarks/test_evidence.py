@@ -161,6 +161,7 @@ def test_runs_are_trained_and_measured_once(
         collect.main(methods=["byol"], output=output, results=results)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_named(tmp_path: Path) -> None:
     task = collect.Task("openclipart", "mmoe2", 0, 1)
     with pytest.raises(RuntimeError, match=r"^openclipart_mmoe2_1_0 ended with \d+; see .*\.log"):

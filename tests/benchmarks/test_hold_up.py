@@ -199,8 +199,14 @@ def test_a_disk_is_filled_but_for_some_room(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if number else name
+        for number, name in enumerate(DAMAGES)
+    ],
+)
 def test_a_lost_image_is_named(name: str, workers: int, tmp_path: Path) -> None:
     write_digits(tmp_path / "images")
     images = load_images("folder", tmp_path / "images").pretrain.with_transform(np.array)
@@ -214,6 +220,7 @@ def test_a_lost_image_is_named(name: str, workers: int, tmp_path: Path) -> None:
     assert f"data_dir: {tmp_path / 'images' / folder}" in last_line
 
 
+@pytest.mark.slow
 def test_a_trend_is_found_with_its_interval() -> None:
     generator = np.random.default_rng(0)
     seconds = np.sort(generator.uniform(0, 3600, 700))

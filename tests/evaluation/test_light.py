@@ -38,7 +38,9 @@ NEEDS = {
     "lightly": OPENS,
     "huggingface_hub": OPENS,
     "timm": OPENS,
-    "PIL": OPENS | {"extract_features", "Encoder"},
+    "PIL": OPENS
+    | {"extract_features", "Encoder"}
+    | {"Corrupted", "corrupt", "SegmentationProbe", "segmentation_probe"},
 }
 
 def forget(top):

@@ -133,6 +133,7 @@ def test_what_is_frozen_does_not_change_by_a_bit(
     assert all(changed[name] for name in changed if name.startswith("layer4"))
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_ends_as_if_it_were_not(
     encoder: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ def shaken(backbone: nn.Module) -> nn.Module:
     return backbone.eval()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_training_checkpoint_into_timm_and_torchvision(tmp_path: Path, name: str) -> None:
     backbone = shaken(create_backbone(name))
     normalize = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}

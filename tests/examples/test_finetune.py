@@ -120,6 +120,7 @@ def break_off_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StepSeeds, "on_train_batch_start", seed_or_break)
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_ends_as_if_it_were_not(
     whole: SimpleNamespace, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -263,20 +263,43 @@ def test_targets_carry_no_gradient(name: str) -> None:
     assert not any(p.requires_grad for p in momentum)
 
 
-@pytest.mark.parametrize("epochs", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_from_the_command_line(epochs: int, tmp_path: Path) -> None:
-    arguments = ["--backbone=test_resnet", f"--epochs={epochs}", "--batch-size=64"]
-    printed = output_of(
-        run_here("examples/lightly/simclr.py", *arguments, "--num-workers=0", cwd=tmp_path)
-    )
-    name = f"runs/lightly/simclr_mmoe_digits_test_resnet_{epochs}_64_0.json"
-    results = json.loads((tmp_path / name).read_text())
-    assert results["images"] == 1437
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few images in folders of two classes, told apart by their brightness."""
+    folder = tmp_path_factory.mktemp("classes")
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        low = 20 + 130 * (i % 2)
+        pixels = rng.integers(low, low + 80, size=(24, 24, 3), dtype=np.uint8)
+        (folder / str(i % 2)).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{i % 2}/{i}.png")
+    return folder
+
+
+def run_method(tmp_path: Path, name: str, *arguments: str) -> tuple[dict[str, Any], str, Path]:
+    """What a method's file leaves, and what it prints."""
+    common = ("--backbone=test_resnet", "--num-workers=0", *arguments)
+    printed = output_of(run_here(f"examples/lightly/{name}.py", *common, cwd=tmp_path))
+    (path,) = (tmp_path / "runs/lightly").iterdir()
+    return json.loads(path.read_text()), printed, path
+
+
+def test_from_the_command_line(classes: Path, tmp_path: Path) -> None:
+    arguments = ("--dataset=folder", f"--data-dir={classes}", "--epochs=1", "--batch-size=8")
+    results, printed, path = run_method(tmp_path, "simclr", *arguments)
+    assert path.name == f"simclr_mmoe_folder_{classes.name}_test_resnet_1_8_0.json"
     assert f"{'1-NN accuracy after':30} {results['1-NN accuracy after']:.3f}" in printed
     assert 0 < results["MRR by chance"] < 1
-    if epochs == 4:
-        assert results["MRR"] > 1.3 * results["MRR by chance"]
-        assert results["1-NN accuracy after"] > results["1-NN accuracy before"] + 0.02
+    assert 0.5 < results["1-NN accuracy after"] <= 1
+
+
+@pytest.mark.slow
+def test_digits_from_the_command_line(tmp_path: Path) -> None:
+    results, _, path = run_method(tmp_path, "simclr", "--epochs=4")
+    assert path.name == "simclr_mmoe_digits_test_resnet_4_64_0.json"
+    assert results["images"] == 1437
+    assert results["MRR"] > 1.3 * results["MRR by chance"]
+    assert results["1-NN accuracy after"] > results["1-NN accuracy before"] + 0.02
 
 
 @pytest.mark.parametrize("name", ["simclr", "simsiam", "byol"])
@@ -337,12 +360,12 @@ def test_augself_needs_features_of_both_views() -> None:
         pytest.param("simsiam", "essl", marks=pytest.mark.slow),
     ],
 )
-def test_another_task_from_the_command_line(name: str, task: str, tmp_path: Path) -> None:
-    arguments = ["--backbone=test_resnet", "--epochs=1", f"--task={task}", "--num-workers=0"]
-    output_of(run_here(f"examples/lightly/{name}.py", *arguments, cwd=tmp_path))
-    (path,) = (tmp_path / "runs/lightly").iterdir()
-    assert path.name == f"{name}_{task}_digits_test_resnet_1_64_0.json"
-    results = json.loads(path.read_text())
+def test_another_task_from_the_command_line(
+    name: str, task: str, classes: Path, tmp_path: Path
+) -> None:
+    arguments = ("--dataset=folder", f"--data-dir={classes}", "--epochs=1", "--batch-size=8")
+    results, _, path = run_method(tmp_path, name, *arguments, f"--task={task}")
+    assert path.name == f"{name}_{task}_folder_{classes.name}_test_resnet_1_8_0.json"
     assert (results["task"], results["routing"]) == (task, "invariant")
     assert 0.5 < results["1-NN accuracy after"] <= 1
     assert "MRR" not in results

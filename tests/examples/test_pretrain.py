@@ -95,7 +95,10 @@ def test_the_progress_bar_shows_what_one_looks_at(whole: SimpleNamespace) -> Non
 
 @pytest.mark.parametrize(
     ("argument", "bars"),
-    [("--trainer.enable_progress_bar=false", False), ("--trainer.callbacks=TQDMProgressBar", True)],
+    [
+        ("--trainer.enable_progress_bar=false", False),
+        pytest.param("--trainer.callbacks=TQDMProgressBar", True, marks=pytest.mark.slow),
+    ],
 )
 def test_another_progress_bar_or_none(tmp_path: Path, argument: str, bars: bool) -> None:
     output = output_of(pretrain(tmp_path / "run", "--trainer.fast_dev_run=true", argument))
@@ -141,10 +144,11 @@ def test_leaves_checkpoints_logs_settings_and_an_encoder(whole: SimpleNamespace)
 @pytest.mark.parametrize(
     ("name", "to_group", "code"),
     [
-        pytest.param("SIGKILL", False, -9, marks=pytest.mark.slow),
+        ("SIGKILL", False, -9),
         ("SIGTERM", True, 143),
     ],
 )
+@pytest.mark.slow  # tests/examples/test_pretrain_views.py breaks a run off in this process
 def test_a_run_broken_off_ends_as_if_it_were_not(
     whole: SimpleNamespace, tmp_path: Path, name: str, to_group: bool, code: int
 ) -> None:
@@ -175,6 +179,7 @@ def test_a_run_broken_off_ends_as_if_it_were_not(
         assert torch.equal(weights(folder)[key], tensor), key
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_the_saved_settings_change_a_run(
     whole: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -334,6 +339,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_with_views_made_on_the_device_equals_the_host(
     drawings: Path, tmp_path: Path
 ) -> None:

@@ -168,6 +168,7 @@ def test_what_a_run_leaves_is_opened_and_reported_by_its_own_parameters(
     assert page.count("<td>crop top (pixels)</td>") + page.count("crop top (pixels)</th>") == 1
 
 
+@pytest.mark.slow
 def test_a_tree_of_both_generations_in_yaml(tmp_path: Path) -> None:
     """One channel is what the encoder is built for; statistics are of the tree's own numbers."""
     done = run_here(
@@ -220,6 +221,7 @@ def test_flags_and_files_name_a_transform_and_its_arguments(tmp_path: Path) -> N
     assert [view["init_args"]["solarization_prob"] for view in found.values()] == [0.0, 0.2]
 
 
+@pytest.mark.slow
 def test_a_class_of_the_users_own_trains_and_is_said_not_to_be_opened_again(tmp_path: Path) -> None:
     text = TREE.replace(
         "class_path: torchvision.transforms.v2.ToImage",

@@ -62,6 +62,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
+@pytest.mark.slow
 def test_fashion_mnist_reads_the_original_files(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

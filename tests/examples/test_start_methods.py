@@ -17,7 +17,7 @@ import torch
 
 from star_head.examples.training.trainers import SeededData
 
-METHODS = ["fork", "forkserver", "spawn"]
+METHODS = ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)]
 
 
 @pytest.fixture

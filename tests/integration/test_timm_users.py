@@ -70,7 +70,10 @@ def picture(pixels: np.ndarray) -> Image.Image:
 
 @pytest.mark.parametrize(
     ("name", "kwargs"),
-    [("test_resnet", {}), ("vit_tiny_patch16_224", {"img_size": 32, "depth": 2})],
+    [
+        ("test_resnet", {}),
+        pytest.param("vit_tiny_patch16_224", {"img_size": 32, "depth": 2}, marks=pytest.mark.slow),
+    ],
 )
 def test_opens_where_star_head_cannot_be_imported(
     name: str, kwargs: dict[str, int], tmp_path: Path

@@ -8,6 +8,7 @@ from running import output_of, run_apart
 from watched import logged
 
 
+@pytest.mark.slow
 def test_two_processes_log_what_one_would(tmp_path: Path) -> None:
     watched_processes.main(tmp_path / "one")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
