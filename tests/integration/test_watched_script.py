@@ -65,5 +65,5 @@ def test_the_watched_script_trains_and_logs(tmp_path: Path) -> None:
         assert len(found[name]) == times, name
         assert np.isfinite(found[name]).all(), name
     assert 0.2 < found["knn_accuracy"][-1] <= 1
-    # Nine steps from no seed in particular: what is read off such features may be worse than chance.
+    # Nine steps from no seed in particular: features may tell less than chance does.
     assert max(found["mean_r2"]) <= 1
