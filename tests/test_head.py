@@ -155,9 +155,9 @@ def test_bfloat16_autocast() -> None:
     [
         # Code is generated for the whole step in test_model.py; for this part it takes its time.
         pytest.param("shared", nn.LayerNorm, "inductor", marks=pytest.mark.slow),
-        ("shared", nn.LayerNorm, "aot_eager"),
+        pytest.param("shared", nn.LayerNorm, "aot_eager", marks=pytest.mark.slow),
         ("shared", nn.BatchNorm1d, "aot_eager"),
-        ("mmoe", nn.LayerNorm, "aot_eager"),
+        pytest.param("mmoe", nn.LayerNorm, "aot_eager", marks=pytest.mark.slow),
         ("mmoe", nn.BatchNorm1d, "aot_eager"),
     ],
 )

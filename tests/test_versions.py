@@ -1,5 +1,6 @@
 """Which Pythons and which PyTorch: what the files say of them, and what the Makefile takes."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -28,7 +29,10 @@ esac
 
 def make(*arguments: object, folder: Path = ROOT) -> str:
     command = ["make", "-C", folder, *arguments]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    # Not with the variables of a make that runs these tests, PYTHON among them.
+    own = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    own.pop("PYTHON", None)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=own)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

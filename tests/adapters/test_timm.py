@@ -388,6 +388,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_exports_open_in_timm_alone_and_in_load_encoder(tmp_path: Path) -> None:
     expected: dict[Path, Tensor] = {}
     for number, (name, kwargs, size) in enumerate(PLAIN):
@@ -492,7 +493,14 @@ def test_a_classifier_is_kept_beside_a_small_stem(tmp_path: Path) -> None:
     assert torch.equal(features(loaded, 32), features(classifier, 32))
 
 
-@pytest.mark.parametrize("wrap", ["compile", "data parallel", "both", "in place"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "data parallel",
+        "in place",
+        *(pytest.param(w, marks=pytest.mark.slow) for w in ("compile", "both")),
+    ],
+)
 def test_wrappers_are_taken_off(wrap: str, tmp_path: Path) -> None:
     backbone = shake(create_backbone("resnet10t"))
     wrapped: Any = backbone
@@ -569,7 +577,12 @@ def test_a_failed_export_leaves_the_old_one(
     [
         ("vit_tiny_patch16_224", {"input_size": 96}, r"input_size: vit_tiny.*\(3, 96, 96\)"),
         # Runs at any size, but timm rebuilds it for one.
-        ("efficientvit_m0", {"input_size": 96}, r"input_size: .*224.* img_size=96"),
+        pytest.param(
+            "efficientvit_m0",
+            {"input_size": 96},
+            r"input_size: .*224.* img_size=96",
+            marks=pytest.mark.slow,
+        ),
         ("resnet10t", {"input_size": 0}, r"input_size: .* at least 1, got 0"),
         ("resnet10t", {"normalize": {"mean": [0.5] * 3}}, r"normalize: .* 'mean' .* 'std'"),
         ("resnet10t", {"normalize": {"mean": [0.5], "std": [1.0]}}, r"normalize: expected 3"),

@@ -103,7 +103,7 @@ def test_learns_and_is_measured_alike_in_two_processes(
     assert done.stdout.count("VOC07 test") == 1
 
 
-@pytest.mark.parametrize("finetune", [False, True])
+@pytest.mark.parametrize("finetune", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_is_frozen_does_not_change_by_a_bit(
     encoder: Path, tree: Path, tmp_path: Path, finetune: bool
 ) -> None:

@@ -319,7 +319,8 @@ def test_readable_in_processes(tmp_path: Path, recwarn: pytest.WarningsRecorder)
     state = torch.get_rng_state()
     assert readable(paths).tolist() == list(range(200))
     assert torch.equal(torch.get_rng_state(), state)
-    assert not recwarn
+    # Since 3.12, Python warns of a fork beside threads, which PyTorch's loaders do.
+    assert not [warned for warned in recwarn if warned.category is not DeprecationWarning]
     for i in (5, 150):
         paths[i].write_bytes(b"")
     with pytest.warns(UserWarning, match=r"2 of 200 .*005.png \(the file is empty\), \S*150.png"):

@@ -354,7 +354,7 @@ def test_augself_needs_features_of_both_views() -> None:
 @pytest.mark.parametrize(
     ("name", "task"),
     [
-        ("simclr", "essl"),
+        pytest.param("simclr", "essl", marks=pytest.mark.slow),
         pytest.param("simsiam", "augself", marks=pytest.mark.slow),
         pytest.param("simclr", "augself", marks=pytest.mark.slow),
         pytest.param("simsiam", "essl", marks=pytest.mark.slow),

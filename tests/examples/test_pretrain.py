@@ -97,9 +97,10 @@ def test_the_progress_bar_shows_what_one_looks_at(whole: SimpleNamespace) -> Non
     ("argument", "bars"),
     [
         ("--trainer.enable_progress_bar=false", False),
-        pytest.param("--trainer.callbacks=TQDMProgressBar", True, marks=pytest.mark.slow),
+        ("--trainer.callbacks=TQDMProgressBar", True),
     ],
 )
+@pytest.mark.slow
 def test_another_progress_bar_or_none(tmp_path: Path, argument: str, bars: bool) -> None:
     output = output_of(pretrain(tmp_path / "run", "--trainer.fast_dev_run=true", argument))
     assert ("it/s" in output) == bars
@@ -197,6 +198,7 @@ def test_neither_workers_nor_the_saved_settings_change_a_run(
     assert losses(tmp_path / "run") == {k: v for k, v in losses(whole.folder).items() if k < 5}
 
 
+@pytest.mark.slow
 def test_a_backbone_of_one_size_is_made_for_the_views(tmp_path: Path) -> None:
     output_of(
         pretrain(
