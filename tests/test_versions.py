@@ -65,7 +65,8 @@ def test_every_file_names_the_same_pythons() -> None:
 @needs_make
 def test_each_python_has_its_own_folder() -> None:
     assert ".venv/bin/python -m pytest" in make("-n", "test")
-    printed = make("-n", "test", f"PYTHON={sys.executable}")
+    # As if setup.cfg had just changed, since these tests may run in that very folder.
+    printed = make("-n", "-W", "setup.cfg", "test", f"PYTHON={sys.executable}")
     assert f"{sys.executable} -m venv .venv-{HERE}\n" in printed
     assert f" .venv-{HERE}/bin/python -m pytest" in printed
     assert f".venv-{HERE}/bin/python " in make("-n", "demo", f"PYTHON={sys.executable}")
