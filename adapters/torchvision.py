@@ -15,7 +15,12 @@ try:
     from ._recorded.operation import taught
     from ._recorded.own import grid_of
     from ._recorded.tree import Node
-    from ._recorded.views import RecordedAugmentation, RecordedView, number_columns
+    from ._recorded.views import (
+        RecordedAugmentation,
+        RecordedView,
+        number_columns,
+        number_of_copies,
+    )
     from .image_sizes import image_sizes
 except ImportError as error:
     raise ImportError(
@@ -98,7 +103,7 @@ class RecordedTransform:
         self.unrecorded = tuple(unrecorded)
         transforms = views_of(transform)
         if transforms is None or len(transforms) == 1:
-            transforms = (transforms or [transform]) * _check_copies(copies)
+            transforms = (transforms or [transform]) * number_of_copies(copies)
         elif copies is not None:
             raise ValueError(
                 f"copies: {type(transform).__name__} makes {len(transforms)} views itself; "
@@ -245,16 +250,6 @@ def register(
     if lookup(operation) is not None:
         raise ValueError(f"operation: {operation.__name__} is known already")
     TAUGHT[operation] = taught(parameters, draw, apply)
-
-
-def _check_copies(copies: int | None) -> int:
-    if copies is None:
-        return 2
-    if isinstance(copies, bool) or not isinstance(copies, int):
-        raise TypeError(f"copies: expected a number of views, got {copies!r}")
-    if copies < 1:
-        raise ValueError(f"copies: expected at least one view, got {copies}")
-    return copies
 
 
 def _rebuild(

@@ -49,11 +49,13 @@ _LEVELS: dict[Corruption, tuple[float, ...]] = {
 _SIDE = 224
 
 
-def corrupt(image: Image.Image, kind: Corruption, severity: int, seed: int = 0) -> Image.Image:
+def corrupt(
+    image: Image.Image | Tensor, kind: Corruption, severity: int, seed: int = 0
+) -> Image.Image:
     """Make an image worse.
 
     Args:
-        image: PIL, of any mode that ``open_encoder``'s images come in.
+        image: PIL, of any mode that ``open_encoder``'s images come in, or a (3, H, W) tensor.
         kind: What is done to it.
         severity: From 1 to 5.
         seed: Of the noise.
@@ -69,13 +71,8 @@ def corrupt(image: Image.Image, kind: Corruption, severity: int, seed: int = 0) 
         >>> corrupt(grey, "gaussian noise", 3).size
         (64, 48)
     """
-    if kind not in CORRUPTIONS:
-        raise ValueError(f"kind: expected one of {CORRUPTIONS}, got {kind!r}")
-    check_count("severity", severity)
-    if severity not in SEVERITIES:
-        raise ValueError(f"severity: expected 1 to 5, got {severity}")
-    rgb = to_rgb(image)
-    return _DO[kind](rgb, _LEVELS[kind][severity - 1], seed)
+    level = _level(kind, severity)
+    return _DO[kind](to_rgb(image), level, seed)
 
 
 class Corrupted(Dataset[tuple[Image.Image, int]]):
@@ -90,9 +87,9 @@ class Corrupted(Dataset[tuple[Image.Image, int]]):
 
     def __init__(self, data_set: DataSet, kind: Corruption, severity: int, seed: int = 0) -> None:
         self.data_set = check_data_set(data_set)
-        corrupt(Image.new("RGB", (8, 8)), kind, severity)  # refuses what is none
         self.kind = kind
         self.severity = severity
+        self._level = _level(kind, severity)
         self.seed = seed
 
     @property
@@ -108,15 +105,24 @@ class Corrupted(Dataset[tuple[Image.Image, int]]):
     def fingerprint(self) -> str:
         """Differs where images do, of a data set that says so."""
         images: str = self.data_set.fingerprint()  # type: ignore[attr-defined]
-        return f"{images} {self.kind} {_LEVELS[self.kind][self.severity - 1]} {self.seed}"
+        return f"{images} {self.kind} {self._level} {self.seed}"
 
     def __len__(self) -> int:
         return len(self.data_set)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         image, label = split_sample(self.data_set[index], index)
-        seed = mix_seeds(self.seed, index)
-        return corrupt(to_rgb(image), self.kind, self.severity, seed), label
+        return corrupt(image, self.kind, self.severity, mix_seeds(self.seed, index)), label
+
+
+def _level(kind: Corruption, severity: int) -> float:
+    """How strong it is, or an error where there is no such kind or severity."""
+    if kind not in CORRUPTIONS:
+        raise ValueError(f"kind: expected one of {CORRUPTIONS}, got {kind!r}")
+    check_count("severity", severity)
+    if severity not in SEVERITIES:
+        raise ValueError(f"severity: expected 1 to 5, got {severity}")
+    return _LEVELS[kind][severity - 1]
 
 
 def _gaussian_noise(image: Image.Image, level: float, seed: int) -> Image.Image:
@@ -138,7 +144,8 @@ def _blur(image: Image.Image, level: float, seed: int) -> Image.Image:
 
 
 def _jpeg(image: Image.Image, level: float, seed: int) -> Image.Image:
-    return _image(F.jpeg((255 * _pixels(image)).round().to(torch.uint8), int(level)) / 255)
+    pixels = F.jpeg(F.pil_to_tensor(image), int(level))
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _pixelate(image: Image.Image, level: float, seed: int) -> Image.Image:

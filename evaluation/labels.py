@@ -42,16 +42,39 @@ def label_part(labels: Labels, share: float, seed: int = 0) -> np.ndarray:
         raise TypeError(f"labels: expected integers (n,), got {describe(labels)} {labels.dtype}")
     if len(labels) and labels.min() < 0:
         raise ValueError(f"labels: expected classes from 0, got {labels.min()} among them")
+    labels = labels.astype(np.int64)
+    sizes = np.bincount(labels)
+    counts = (share * sizes + 0.5).astype(np.int64)
+    empty = np.flatnonzero((counts < 1) & (sizes > 0))
+    if len(empty):
+        c = empty[0]
+        raise ValueError(
+            f"share: {share} of the {sizes[c]} images of class {c} leaves none; take "
+            f"{0.5 / sizes[c]:.2g} or more"
+        )
+    return draw(labels, counts, seed)[0]
+
+
+def draw(labels: np.ndarray, counts: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw so many of each class.
+
+    Args:
+        labels: (n,), classes from 0.
+        counts: How many of each class, (classes,).
+        seed: Of the draw.
+
+    Returns:
+        Indices of those drawn and of the rest, each ascending.
+
+    Raises:
+        ValueError: If a class has too few.
+    """
     generator = torch.Generator().manual_seed(seed)
-    drawn = []
-    for c in np.unique(labels):
+    drawn = np.zeros(len(labels), bool)
+    for c, count in enumerate(counts):
         members = np.flatnonzero(labels == c)
-        count = int(share * len(members) + 0.5)
-        if count < 1:
-            raise ValueError(
-                f"share: {share} of the {len(members)} images of class {c} leaves none; take "
-                f"{0.5 / len(members):.2g} or more"
-            )
+        if len(members) < count:
+            raise ValueError(f"labels: expected at least {count} of class {c}, got {len(members)}")
         order = torch.randperm(len(members), generator=generator).numpy()
-        drawn.append(members[order[:count]])
-    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)
+        drawn[members[order[:count]]] = True
+    return np.flatnonzero(drawn), np.flatnonzero(~drawn)

@@ -98,8 +98,13 @@ class EvaluationTransform:
                 f"the module alone as encoder, open_encoder(...).backbone"
             ) from error
         rgb = resize_and_center_crop(rgb, self.size, Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float()
-        return pixels.div_(255).sub_(self.mean).div_(self.std)
+        return normalized(rgb, self.mean, self.std)
+
+
+def normalized(rgb: Image.Image, mean: Tensor, std: Tensor) -> Tensor:
+    """An RGB image's pixels, float32 (3, H, W), with a mean and deviation (3, 1, 1) of [0, 1]."""
+    pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).float()
+    return pixels.div_(255).sub_(mean).div_(std)
 
 
 def load(

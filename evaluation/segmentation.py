@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 try:
     from PIL import Image
@@ -23,7 +23,14 @@ from star_head._seeds import mix_seeds, seeded
 from star_head._whole_files import replacing
 from star_head.adapters._images import to_rgb
 from star_head.evaluation._progress import counting
-from star_head.evaluation.preparation import DataSet, Encoder, check_data_set, evaluating, load
+from star_head.evaluation.preparation import (
+    DataSet,
+    Encoder,
+    check_data_set,
+    evaluating,
+    load,
+    normalized,
+)
 from star_head.evaluation.spatial import spatial_features
 
 DenseHead = Literal["linear", "conv"]
@@ -171,8 +178,7 @@ class _Prepared(Dataset[tuple[Tensor, Tensor]]):
                 f"{mask.shape} of sample {index}"
             )
         resized = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
-        pixels = pixels.div_(255).sub_(self.mean).div_(self.std)
+        pixels = normalized(resized, self.mean, self.std)
         if self.resize_masks:
             rows, columns = (
                 (np.arange(self.side) + 0.5) * (length / self.side) for length in mask.shape
@@ -235,7 +241,7 @@ def _fit(
         for epoch in range(done, epochs):
             generator = torch.Generator().manual_seed(mix_seeds(settings["seed"], epoch))
             order = torch.randperm(len(images), generator=generator).tolist()
-            loader = load(_Ordered(images, order), batch_size, num_workers)
+            loader = load(Subset(images, order), batch_size, num_workers)
             total = pixels = 0.0
             for batch, masks in loader:
                 with evaluating(backbone) as device:
@@ -291,20 +297,6 @@ def _measure(
         iou=iou.tolist(),
         loss=loss,
     )
-
-
-class _Ordered(Dataset[Any]):
-    """A data set in another order."""
-
-    def __init__(self, data_set: Dataset[Any], order: Sequence[int]) -> None:
-        self.data_set = data_set
-        self.order = order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.data_set[self.order[index]]
 
 
 def _stack_images(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:

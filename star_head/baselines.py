@@ -231,7 +231,6 @@ class ESSL(nn.Module):
         check_not_negative("weight", weight)
         check_count("hidden_dim", hidden_dim)
         self.num_features = num_features
-        self.num_choices = num_choices
         self.weight = weight
         self.head = _mlp(num_features, hidden_dim, num_choices, nn.LayerNorm)
 

@@ -85,6 +85,26 @@ def run_apart(
     )
 
 
+def in_one_process_and_in_two(folder: Path, *arguments: object) -> list[dict[str, Any]]:
+    """What ``tests/examples/two_processes.py`` leaves, run by itself and by torchrun.
+
+    Args:
+        folder: Where each run has a folder of its own.
+        *arguments: Of the script, behind its folder.
+    """
+    results = []
+    for name, launcher in {
+        "one": [],
+        "two": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
+    }.items():
+        place = folder / name
+        place.mkdir()
+        script = ("tests/examples/two_processes.py", place, *arguments)
+        output_of(run_apart(*script, launcher=launcher, GLOO_SOCKET_IFNAME="lo"))
+        results.append(torch.load(place / "result.pt", weights_only=True))
+    return results
+
+
 def own_environment(**variables: str) -> dict[str, str]:
     """Variables for a process of its own, which finds what lies beside this file."""
     own = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}

@@ -12,6 +12,7 @@ from torch import Tensor
 from star_head._checks import describe
 from star_head.augmentation import STARViews
 
+from .._recorded.views import number_of_copies
 from ..torchvision import RecordedTransform
 from .tree import Tree
 
@@ -37,13 +38,7 @@ def check_copies(copies: int | None, after: Any) -> int:
                 "to (height, width)"
             )
         return len(after.recorded)
-    if copies is None:
-        return 2
-    if isinstance(copies, bool) or not isinstance(copies, int):
-        raise TypeError(f"copies: expected a number of views, got {copies!r}")
-    if copies < 1:
-        raise ValueError(f"copies: expected at least one view, got {copies}")
-    return copies
+    return number_of_copies(copies)
 
 
 def check_pixels(after: RecordedTransform, tree: Tree) -> None:

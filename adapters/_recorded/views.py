@@ -191,3 +191,19 @@ class RecordedView:
                 f"{type(view).__name__}; end it with ToTensor(), or with ToImage() and ToDtype()"
             )
         return view
+
+
+def number_of_copies(copies: int | None) -> int:
+    """How many views to make by one view's transform; two unless told.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is less than one.
+    """
+    if copies is None:
+        return 2
+    if isinstance(copies, bool) or not isinstance(copies, int):
+        raise TypeError(f"copies: expected a number of views, got {copies!r}")
+    if copies < 1:
+        raise ValueError(f"copies: expected at least one view, got {copies}")
+    return copies

@@ -9,16 +9,29 @@ from torch import Tensor
 from star_head.adapters._batches import LABELS
 from star_head.augmentation import STARViews
 
+from ._monitor import LeftOut
 
-def first_view(batch: Any) -> Tensor | None:
-    """The first images (B, C, H, W) in a batch; of STARViews the first augmented ones."""
+
+def first_view(batch: Any) -> Tensor:
+    """The first images (B, C, H, W) in a batch; of STARViews the first augmented ones.
+
+    Raises:
+        LeftOut: If there are none.
+    """
+    images = _find_images(batch)
+    if images is None:
+        raise LeftOut("the training batches have no images (B, C, H, W)")
+    return images
+
+
+def _find_images(batch: Any) -> Tensor | None:
     if isinstance(batch, Tensor):
         return batch if batch.ndim == 4 else None
     if isinstance(batch, STARViews):
-        return first_view(batch.views)
+        return _find_images(batch.views)
     if isinstance(batch, tuple | list | Mapping):
         for part in batch.values() if isinstance(batch, Mapping) else batch:
-            found = first_view(part)
+            found = _find_images(part)
             if found is not None:
                 return found
     return None

@@ -11,7 +11,7 @@ from star_head._gather import world_size
 from star_head.metrics import effective_rank, embedding_spread
 
 from ._batches import first_view
-from ._monitor import LeftOut, Monitor, as_float, looking_at
+from ._monitor import Monitor, as_float, looking_at
 from ._reading import Reading, check_there, read
 from ._tap import Tap
 
@@ -82,8 +82,6 @@ class RankMonitor(Monitor):
                 if batch_idx % _COMPUTED_EVERY:
                     return
                 images = first_view(batch)
-                if images is None:
-                    raise LeftOut("the training batches have no images (B, C, H, W)")
                 with looking_at(trainer, pl_module, images) as taken:
                     found = read("features", self._tap.features, pl_module, taken)
                     features = as_float(check_pooled("features", found), "features")

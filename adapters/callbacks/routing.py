@@ -8,7 +8,7 @@ from star_head._checks import check_count
 from star_head.metrics import expert_usage, routing_divergence, routing_entropy
 
 from ._batches import first_view
-from ._monitor import LeftOut, Monitor, as_float, is_step_to_look_at, looking_at
+from ._monitor import Monitor, as_float, is_step_to_look_at, looking_at
 from ._pictures import log_picture
 from ._reading import Reading, check_reading, check_there, read
 
@@ -62,8 +62,6 @@ class RoutingMonitor(Monitor):
         parts = None
         with self.left_out("training"):
             images = first_view(batch)
-            if images is None:
-                raise LeftOut("the training batches have no images (B, C, H, W)")
             with looking_at(trainer, pl_module, images) as taken:
                 read_off = read("weights", self._weights, pl_module, taken)
                 parts = [as_float(read_off, "weights")]

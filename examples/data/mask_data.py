@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from star_head.evaluation.labels import draw
 from star_head.examples.data.image_files import Conversion, read_image, unreadable
 from star_head.examples.data.image_folder import find_images, folder_that_is_there, subfolders
 from star_head.examples.data.splits import Splits, find_splits, is_companion
@@ -209,7 +209,7 @@ def _drawings(root: Path) -> MaskData:
 def _has_transparency(path: Path) -> bool:
     try:
         with Image.open(path) as image:
-            return "A" in image.getbands() or "transparency" in image.info
+            return image.has_transparency_data
     except OSError:
         return False
 
@@ -289,6 +289,6 @@ def _there(paths: list[Path]) -> list[Path]:
 
 
 def _held_out(count: int) -> tuple[np.ndarray, np.ndarray]:
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).numpy()
-    test = max(1, count // _HELD_OUT)
-    return np.sort(order[test:]), np.sort(order[:test])
+    one_class = np.zeros(count, np.int64)
+    test, train = draw(one_class, np.array([max(1, count // _HELD_OUT)]))
+    return train, test

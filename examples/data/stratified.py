@@ -1,9 +1,8 @@
 """Parts of labelled images, class by class, the same on every call."""
 
 import numpy as np
-import torch
 
-_SEED = 0
+from star_head.evaluation.labels import draw
 
 
 def hold_out(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,30 +27,6 @@ def hold_out(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     while counts.sum() > count and (counts > 1).any():
         counts[np.where(counts > 1, counts - shares, -np.inf).argmax()] -= 1
     return draw(labels, counts)[::-1]
-
-
-def draw(labels: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw so many of each class.
-
-    Args:
-        labels: (n,), classes from 0.
-        counts: How many of each class, (classes,).
-
-    Returns:
-        Indices of those drawn and of the rest, each ascending.
-
-    Raises:
-        ValueError: If a class has too few.
-    """
-    generator = torch.Generator().manual_seed(_SEED)
-    drawn = np.zeros(len(labels), bool)
-    for c, count in enumerate(counts):
-        members = np.flatnonzero(labels == c)
-        if len(members) < count:
-            raise ValueError(f"labels: expected at least {count} of class {c}, got {len(members)}")
-        order = torch.randperm(len(members), generator=generator).numpy()
-        drawn[members[order[:count]]] = True
-    return np.flatnonzero(drawn), np.flatnonzero(~drawn)
 
 
 def even_part(labels: np.ndarray, count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from star_head.evaluation.labels import draw
 from star_head.examples.data.annotation_files import (
     NotAsPublished,
     read_lines,
@@ -19,7 +20,6 @@ from star_head.examples.data.annotation_files import (
 )
 from star_head.examples.data.image_folder import find_of_classes, subfolders
 from star_head.examples.data.listings import Listing, Sample, check_listing
-from star_head.examples.data.stratified import draw
 
 ListedName = Literal[
     "food101",

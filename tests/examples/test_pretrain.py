@@ -18,7 +18,15 @@ import torch
 import yaml
 from lightly.transforms.utils import IMAGENET_NORMALIZE
 from PIL import Image
-from running import ROOT, Done, output_of, own_environment, run_apart, run_here
+from running import (
+    ROOT,
+    Done,
+    in_one_process_and_in_two,
+    output_of,
+    own_environment,
+    run_apart,
+    run_here,
+)
 from safetensors.torch import load_file
 
 from star_head.examples.pretrain import main
@@ -223,17 +231,7 @@ def test_a_backbone_of_one_size_is_made_for_the_views(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
     """Each takes half of the very same batches; norms are frozen, for want of GPUs to sync them."""
-    results = []
-    for name, launcher in {
-        "one": [],
-        "two": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
-    }.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        script = "tests/examples/two_processes.py"
-        output_of(run_apart(script, folder, launcher=launcher, GLOO_SOCKET_IFNAME="lo"))
-        results.append(torch.load(folder / "result.pt", weights_only=True))
-    one, two = results
+    one, two = in_one_process_and_in_two(tmp_path)
     assert len(one["losses"]) == 20
     assert one["losses"][-1] < one["losses"][0] - 0.1
     torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-5, atol=1e-5)

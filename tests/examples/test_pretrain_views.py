@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from lightly.transforms import BYOLTransform, DINOTransform, MoCoV1Transform, SimCLRTransform
-from running import output_of, run_apart, run_here
+from running import in_one_process_and_in_two, output_of, run_apart, run_here
 from torchvision import transforms as first
 from torchvision.transforms import v2
 
@@ -330,17 +330,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(whole: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_two_processes_equal_one_on_byols_views(tmp_path: Path) -> None:
-    results = []
-    for name, launcher in {
-        "one": [],
-        "two": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
-    }.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        script = ("tests/examples/two_processes.py", folder, "BYOLTransform")
-        output_of(run_apart(*script, launcher=launcher, GLOO_SOCKET_IFNAME="lo"))
-        results.append(torch.load(folder / "result.pt", weights_only=True))
-    one, two = results
+    one, two = in_one_process_and_in_two(tmp_path, "BYOLTransform")
     torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-5, atol=1e-5)
     for name, tensor in one["weights"].items():
         torch.testing.assert_close(two["weights"][name], tensor, rtol=0, atol=1e-5, msg=name)

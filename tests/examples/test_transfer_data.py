@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from star_head.evaluation.labels import draw
 from star_head.examples.data import image_data, published, transfer_data
 from star_head.examples.data.available import available
-from star_head.examples.data.stratified import draw, hold_out
+from star_head.examples.data.stratified import hold_out
 from star_head.examples.data.transfer_data import TransferData, TransferName, load_transfer
 
 
