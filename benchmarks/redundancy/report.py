@@ -1,0 +1,182 @@
+"""Draw the long runs' curves and write the tables of docs/redundancy.md.
+
+    python -m benchmarks.redundancy.report
+
+Reads what collect.py wrote; what is in the page was made from results/ beside this file.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from benchmarks.page_blocks import fill_page, table
+from benchmarks.redundancy.collect import RESULTS
+from benchmarks.redundancy.runs import METHODS
+from star_head.examples.command_line import run
+
+CORRELATION = "canonical correlation"
+READOUTS = "canonical correlation of random readouts"
+# By what the points hold: title, factor and digits behind the point.
+_MEASURES: dict[str, tuple[str, float, int]] = {
+    CORRELATION: ("canonical correlation", 1, 3),
+    READOUTS: ("the same of random readouts", 1, 3),
+    "divergence": ("divergence of the routings", 1, 2),
+    "1-NN": ("1-NN, %", 100, 1),
+    "linear": ("linear, %", 100, 1),
+    "MRR": ("mean reciprocal rank", 1, 3),
+}
+_PANELS = (CORRELATION, "divergence", "1-NN", "linear")
+_COLORS = {
+    "separate": "#d1495b",
+    **dict(
+        zip(
+            ("mmoe2", "mmoe4", "mmoe8", "mmoe16"),
+            ("#b5de2b", "#35b779", "#31688e", "#440154"),
+            strict=True,
+        )
+    ),
+}
+
+
+class Curves(NamedTuple):
+    """Runs of one length and width.
+
+    Attributes:
+        epochs: Passes over the drawings.
+        output_dim: Width of the embeddings.
+        runs: Points of each run, by method and then by seed; methods in the order of ``METHODS``.
+    """
+
+    epochs: int
+    output_dim: int
+    runs: dict[str, dict[int, list[Mapping[str, float]]]]
+
+    @property
+    def steps(self) -> list[int]:
+        """Of the points."""
+        return [int(point["step"]) for point in next(iter(next(iter(self.runs.values())).values()))]
+
+    def values(self, method: str, name: str) -> list[list[float]]:
+        """A measure at each step: a list of seeds' values."""
+        runs = self.runs[method].values()
+        return [[points[i][name] for points in runs] for i in range(len(self.steps))]
+
+    @property
+    def title(self) -> str:
+        """Of its tables and row of panels."""
+        return f"{self.steps[-1]:,} steps, embeddings of width {self.output_dim}"
+
+
+def read_curves(folder: Path) -> list[Curves]:
+    """All runs of a folder, the widest embeddings first, and of these the longest runs.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    found: dict[tuple[int, int], dict[str, dict[int, list[Mapping[str, float]]]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        of: dict[str, Any] = json.loads(path.read_text())
+        runs = found.setdefault((-of["output_dim"], -of["epochs"]), {})
+        runs.setdefault(of["method"], {})[of["seed"]] = of["points"]
+    if not found:
+        raise FileNotFoundError(f"folder: expected results of collect.py in {folder}, found none")
+    return [
+        Curves(-epochs, -width, {name: runs[name] for name in METHODS if name in runs})
+        for (width, epochs), runs in sorted(found.items())
+    ]
+
+
+def main(folder: Path = RESULTS, page: Path = Path("docs/redundancy.md")) -> None:
+    """Draw the curves beside the page, fill in its tables and print them.
+
+    Args:
+        folder: Folder of the runs' JSON files.
+        page: The Markdown file.
+    """
+    curves = read_curves(folder)
+    draw(curves, page.with_name("redundancy_curves.png"))
+    lines = [line for each in curves for line in (*by_step(each), *at_the_end(each))]
+    fill_page(page, {"redundancy: runs": lines})
+
+
+def by_step(curves: Curves, columns: int = 6) -> Iterator[str]:
+    """The correlation against steps: means over seeds."""
+    last = len(curves.steps) - 1
+    shown = sorted({round(last * i / (columns - 1)) for i in range(columns)})
+    yield f"**{curves.title}**, mean canonical correlation after so many steps:"
+    yield ""
+    rows = []
+    for name in curves.runs:
+        for measure, title in ((CORRELATION, METHODS[name].title), (READOUTS, "random readouts")):
+            values = curves.values(name, measure)
+            rows.append([title, *(f"{mean(values[i]):.3f}" for i in shown)])
+    yield from table(["", *(f"{curves.steps[i]:,}" for i in shown)], rows)
+
+
+def at_the_end(curves: Curves) -> Iterator[str]:
+    """All measures after the last step, each seed's."""
+    yield "After the last step, a figure for each seed:"
+    yield ""
+    rows = []
+    for name, of_seeds in curves.runs.items():
+        row = [METHODS[name].title, ", ".join(map(str, of_seeds))]
+        for measure, (_, factor, digits) in _MEASURES.items():
+            row.append(
+                ", ".join(f"{factor * v:.{digits}f}" for v in curves.values(name, measure)[-1])
+            )
+        rows.append(row)
+    yield from table(["", "seeds", *(title for title, _, _ in _MEASURES.values())], rows)
+
+
+def draw(curves: Sequence[Curves], path: Path) -> None:
+    """Draw each measure against steps: each seed thin, means thick, random readouts dotted.
+
+    Args:
+        curves: A row of panels each.
+        path: Path of the PNG file.
+    """
+    figure, axes = plt.subplots(
+        len(curves),
+        len(_PANELS),
+        figsize=(3.6 * len(_PANELS), 3.1 * len(curves)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, each in zip(axes, curves, strict=True):
+        for axis, measure in zip(row, _PANELS, strict=True):
+            _draw_panel(axis, each, measure)
+        row[0].set_ylabel(each.title.replace(", ", ",\n"), fontsize=9)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_panel(axis: Axes, curves: Curves, measure: str) -> None:
+    title, factor, _ = _MEASURES[measure]
+    for name in curves.runs:
+        color = _COLORS[name]
+        values = factor * np.array(curves.values(name, measure))
+        axis.plot(curves.steps, values, color=color, linewidth=0.6, alpha=0.6)
+        axis.plot(curves.steps, values.mean(axis=1), color=color, label=METHODS[name].title)
+        if measure == CORRELATION:
+            readouts = np.array(curves.values(name, READOUTS)).mean(axis=1)
+            label = f"random readouts of the features of {METHODS[name].title}"
+            axis.plot(curves.steps, readouts, color=color, linestyle=":", label=label)
+    axis.set_xlabel("step")
+    axis.set_title(title, fontsize=10)
+    axis.grid(alpha=0.25)
+
+
+if __name__ == "__main__":
+    run(main)
