@@ -58,6 +58,11 @@ class EquivarianceMonitor(Monitor):
         TypeError: If an argument is of another kind, or the transform cannot be recorded.
         ValueError: If a number is out of range, the data set is empty, or ``embeddings`` comes
             without ``predict`` or the other way round.
+
+    Example:
+        >>> from star_head.adapters.lightly import STARTransform
+        >>> held_out = [torch.randint(256, (3, 40, 40), dtype=torch.uint8) for _ in range(20)]
+        >>> callbacks = [EquivarianceMonitor("backbone", held_out, STARTransform(32))]
     """
 
     def __init__(

@@ -39,6 +39,9 @@ class RedundancyMonitor(HeldOutMonitor):
     Raises:
         TypeError: If an argument is of another kind.
         ValueError: If a number is out of range.
+
+    Example:
+        >>> callbacks = [RedundancyMonitor(lambda module, x: module.head(module.backbone(x)))]
     """
 
     def __init__(
