@@ -195,7 +195,7 @@ class ImageDataModule(SeededDataModule):
 
     @property
     def held_out(self) -> Images:
-        """Images that are not trained on; those that are where there are no others."""
+        """The test images; those that are trained on where there are no others."""
         assert self._splits is not None
         return self._splits.pretrain if self._splits.test is None else self._splits.test
 

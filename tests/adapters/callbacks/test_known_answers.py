@@ -466,6 +466,16 @@ def test_some_images_without_a_label_are_not_learned_from(tmp_path: Path) -> Non
     assert found["probe_accuracy"][119] == 1
 
 
+def test_batches_without_any_label_are_passed_over(tmp_path: Path) -> None:
+    data = Pairs(labels=lambda index: index % CLASSES if index < 70 else -1)
+    loader = DataLoader(data, batch_size=35)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*left out")
+        probe = OnlineLinearProbe("backbone", Labelled(70), learning_rate=0.05)
+        fit(tmp_path, [probe], Fixed(Encoder(perfect)), loader, epochs=30)
+    assert logged(tmp_path)["probe_accuracy"][119] == 1
+
+
 def test_one_class_alone_is_no_accuracy(tmp_path: Path) -> None:
     for label in (0, 2):
         same = Pairs(labels=lambda index, label=label: label)
