@@ -79,13 +79,14 @@ class Monitors(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Add the monitors, now that the data are open and say whether there are labels."""
-        left_out = {name for name in _KINDS if _KINDS[name][0] in map(type, trainer.callbacks)}
+        there: Any = trainer  # Lightning sets callbacks and datamodule without declaring them
+        left_out = {name for name in _KINDS if _KINDS[name][0] in map(type, there.callbacks)}
         if trainer.limit_val_batches == 0:
             left_out |= {name for name, (_, _, fixed) in _KINDS.items() if fixed is _LOADERS}
-        added = self._make(pl_module, trainer.datamodule, left_out)  # type: ignore[attr-defined]
-        place = trainer.callbacks.index(self) + 1
+        added = self._make(pl_module, there.datamodule, left_out)
+        place = there.callbacks.index(self) + 1
         # Another list: Lightning is on its way through this one.
-        trainer.callbacks = [*trainer.callbacks[:place], *added, *trainer.callbacks[place:]]
+        there.callbacks = [*there.callbacks[:place], *added, *there.callbacks[place:]]
         for monitor in added:
             monitor.setup(trainer, pl_module, stage)
 
