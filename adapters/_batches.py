@@ -68,13 +68,16 @@ def images_in(batch: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def check_labels(labels: Any, count: int) -> Tensor:
-    """Raise unless labels are one whole-numbered class for each image; int64 classes.
+    """Raise unless labels are one whole-numbered class for each image, or -1; int64 classes.
 
     Raises:
         TypeError: If they are no integers.
-        ValueError: If they are not of shape (count,), or one is below 0.
+        ValueError: If they are not of shape (count,), or one is below -1.
     """
-    expected = f"labels: expected a class for each image, integers from 0 of shape ({count},)"
+    expected = (
+        f"labels: expected a class for each image, integers from 0 or -1 for none, of shape "
+        f"({count},)"
+    )
     if not isinstance(labels, Tensor):
         raise TypeError(f"{expected}, got {describe(labels)}; leave labels out to do without")
     came = f"{labels.dtype} of shape {tuple(labels.shape)}"
@@ -88,8 +91,6 @@ def check_labels(labels: Any, count: int) -> Tensor:
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"{expected}, got {came}; labels.long() makes integers of whole numbers")
     classes = labels.long()
-    if count and classes.min() < 0:
-        raise ValueError(
-            f"{expected}, got {classes.min().item()} among {came}; leave images without a class out"
-        )
+    if count and classes.min() < -1:
+        raise ValueError(f"{expected}, got {classes.min().item()} among {came}")
     return classes

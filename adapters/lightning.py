@@ -3,7 +3,6 @@
 Source: STAR (arXiv 2510.27222) for the recipe.
 """
 
-import math
 import time
 import warnings
 from typing import Any, Protocol, runtime_checkable
@@ -15,11 +14,10 @@ from star_head._checks import check_count, check_not_negative, describe
 from star_head._devices import to_device
 from star_head._gather import rank, world_size
 from star_head.losses import STARLoss
-from star_head.model import STAR, STAROutput
+from star_head.model import STAR
 
-from ._batches import images_in, views_in
+from ._batches import views_in
 from ._finite import FiniteLosses, check_finite_weights
-from ._monitor import Monitor, head_measures
 from ._run_state import all_random_states, check_readable, check_same_model, set_random_state
 from ._settings import check_same_settings, loss_settings, saved_settings
 
@@ -43,19 +41,12 @@ class STARModule(LightningModule):
     cosine from there.
 
     Training batches are :class:`star_head.STARViews`, alone or with labels and the like in a tuple
-    or dictionary, as a data set with ``STARTransform`` gives them. Validation takes two loaders of
-    (images, labels), images without augmentation, or of dictionaries of both: the bank, then the
-    queries, each of which is given the label of its nearest neighbour in the bank. Labels are a
-    class for each image, integers from 0; without any, there is no accuracy.
+    or dictionary, as a data set with ``STARTransform`` gives them. Logs ``train_loss``, its parts,
+    ``learning_rate`` and ``images_per_second`` every ``Trainer(log_every_n_steps=...)``.
 
-    Logs ``train_loss``, its parts, ``learning_rate`` and ``images_per_second`` every
-    ``Trainer(log_every_n_steps=...)``; every ``monitor_every_n_steps`` the ``usage`` of each
-    expert by each task, the ``routing_divergence`` of the two and their embeddings'
-    ``batch_canonical_correlation``; and at validation ``knn_accuracy`` and
-    ``mean_canonical_correlation``. The correlation within one batch is larger than that over many
-    images, which validation gives, since few samples correlate by chance; only its course says
-    something. It is left out of batches with no more images than the embedding has dimensions,
-    and of an embedding that has collapsed.
+    What is learned meanwhile is measured by the callbacks of ``star_head.adapters.callbacks``, to
+    which ``"star.backbone"`` is what makes features. Validation computes nothing of its own: it is
+    there for those of them that read the Trainer's validation loaders.
 
     Checkpoints also hold the state of torch's generators in each process, which Lightning leaves
     out, and how timm built the backbone. One that does not fit is refused by name, and weights or
@@ -75,7 +66,6 @@ class STARModule(LightningModule):
             they are exempt, as are all other vectors and what ``star.no_weight_decay()`` names.
         channels_last: Keep the backbone's weights, and thereby its activations, in that layout.
         compile: Run forward and backward pass through ``torch.compile``.
-        monitor_every_n_steps: How often the head is looked into.
 
     Raises:
         TypeError: If ``star`` is a backbone or a head alone.
@@ -102,13 +92,11 @@ class STARModule(LightningModule):
         decay_norm_and_bias: bool = True,
         channels_last: bool = False,
         compile: bool = False,
-        monitor_every_n_steps: int = 200,
     ) -> None:
         super().__init__()
         if isinstance(star, type) or not hasattr(star, "embed"):
             raise TypeError(f"star: expected STAR(backbone, head), got {describe(star)}")
         check_count("batch_size", batch_size)
-        check_count("monitor_every_n_steps", monitor_every_n_steps)
         check_not_negative("learning_rate", learning_rate)
         check_not_negative("momentum", momentum)
         check_not_negative("weight_decay", weight_decay)
@@ -118,14 +106,12 @@ class STARModule(LightningModule):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.decay_norm_and_bias = decay_norm_and_bias
-        self.monitor_every_n_steps = monitor_every_n_steps
         if channels_last:
             self.star.backbone.to(memory_format=torch.channels_last)
         if compile:
             self.star.compile()
         self._backbone_is_proved = False
         self._losses = FiniteLosses()
-        self._monitor = Monitor()
         self._random_states: list[dict[str, Tensor]] = []
         self._timer = 0, 0.0
         self._compared_with_batches = False
@@ -211,16 +197,8 @@ class STARModule(LightningModule):
         views = views_in(batch)
         if not self._compared_with_batches:
             self._compare_with_batches(len(views.original))
-        first_of_step = batch_idx % self.trainer.accumulate_grad_batches == 0
-        if self.global_step % self.monitor_every_n_steps == 0 and first_of_step:
-            output = self.star.embed(views)
-            terms = self.star.loss(*output.embeddings, *output.predicted)
-            self._losses.add(self.global_step, terms)
-            self._losses.check()  # before a measure refuses what is not finite
-            self._log_head(output)
-        else:
-            terms = self.star(views)
-            self._losses.add(self.global_step, terms)
+        terms = self.star(views)
+        self._losses.add(self.global_step, terms)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("train_loss", terms.total, prog_bar=True)
         self.log("train_loss_invariant", terms.invariant)
@@ -244,17 +222,6 @@ class STARModule(LightningModule):
                 stacklevel=2,
             )
 
-    @torch.no_grad()
-    def _log_head(self, output: STAROutput) -> None:
-        """Log what the head made of the first views."""
-        z = output.embeddings[0]
-        if z.equivariant is None:
-            return
-        metrics = head_measures(self.star.head.routing_weights(output.features[0]), z)
-        # Not by self.log, which would repeat them at every step that it logs.
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.global_step)
-
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log how many images a second all processes took together."""
         trainer: Any = self.trainer  # Lightning sets log_every_n_steps without declaring it
@@ -265,35 +232,8 @@ class STARModule(LightningModule):
             self.log("images_per_second", steps * self.batch_size / (now - then), prog_bar=True)
             self._timer = self.global_step, now
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget the last validation."""
-        self._monitor.clear()
-
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep what the network makes of a batch of the bank (loader 0) or of the queries (1)."""
-        images, labels = images_in(batch)
-        features = self(images)
-        if dataloader_idx == 1:
-            self._monitor.add_queries(features, labels)
-        else:
-            self._monitor.add_bank(features, labels, self.star.head(features))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log 1-nearest-neighbour accuracy, and the redundancy of the bank's two embeddings.
-
-        With ``Trainer(num_sanity_val_steps=-1)`` also of the network before training, at step 0.
-        Several processes see each data set padded to equal parts: a few images may count twice.
-        """
-        trainer = self.trainer
-        complete = not trainer.sanity_checking or trainer.num_sanity_val_steps == math.inf
-        if complete:
-            metrics = self._monitor.measures()
-            if trainer.sanity_checking:  # when self.log is deaf
-                for logger in self.loggers:
-                    logger.log_metrics({k: v.item() for k, v in metrics.items()}, step=0)
-            else:
-                self.log_dict(metrics, prog_bar=True, sync_dist=True)
-        self.on_validation_epoch_start()
+        """Leave the batch to the callbacks that read validation loaders."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add random state, settings and the backbone's description; refuse what is not finite."""

@@ -20,8 +20,8 @@ def run(main: Callable[..., None], several: str | None = None) -> None:
 
     Args:
         main: The function.
-        several: The parameter, a list of strings, that takes all arguments without a name, where
-            jsonargparse would want them in brackets.
+        several: The parameter, a list of strings, that takes the arguments without a name, where
+            jsonargparse would want them in brackets. Parameters without a default follow them.
     """
     arguments = with_lists(with_home(with_underscores(sys.argv[1:])), main)
     help_text = parser_help(sys.modules[main.__module__].__doc__)
@@ -31,7 +31,7 @@ def run(main: Callable[..., None], several: str | None = None) -> None:
     description = (main.__doc__ or "").partition("\n")[0]
     parser = ArgumentParser(description=description, **help_text)
     parser.add_argument(several, nargs="+", help="One or several.")
-    parser.add_function_arguments(main, skip={several})
+    parser.add_function_arguments(main, skip={several}, as_positional=True)
     main(**parser.parse_args(arguments).as_dict())
 
 

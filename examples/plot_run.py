@@ -1,7 +1,7 @@
 """Draw how a training went, and print its first and last values: losses, monitors, probes.
 
     star-head plot-run runs/fashion_mnist curves.png
-    star-head plot-run runs/stl10_resnet18 runs/stl10_resnet18/curves.png
+    star-head plot-run runs/star runs/simclr both.png
 
 Runs that were resumed are drawn as one. Any run will do that logs by CSVLogger(FOLDER, "csv").
 """
@@ -14,19 +14,21 @@ from star_head.examples.training.run_logs import read_logs as read_logs
 from star_head.examples.training.run_logs import table_of
 
 
-def main(folder: Path, picture: Path) -> None:
-    """Read a run's CSV logs and draw them.
+def main(folders: list[str], picture: Path) -> None:
+    """Read the CSV logs of one run or several and draw them.
 
     Args:
-        folder: Folder of the run, its --trainer.default_root_dir.
+        folders: Folders of the runs, their --trainer.default_root_dir.
         picture: The PNG file to write.
     """
-    logs = read_logs(folder)
-    draw_training(logs, picture)
-    print(table_of(logs))
+    runs = {folder: read_logs(Path(folder)) for folder in folders}
+    draw_training({folder.rstrip("/"): logs for folder, logs in runs.items()}, picture)
+    for folder, logs in runs.items():
+        print(table_of(logs, folder))
     print(f"The curves are in {picture}")
-    print_next(what_the_head_learned=f"star-head analyze {folder}/checkpoints/last.ckpt")
+    checkpoints = " ".join(f"{folder}/checkpoints/last.ckpt" for folder in folders)
+    print_next(what_the_head_learned=f"star-head analyze {checkpoints}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, several="folders")

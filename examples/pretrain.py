@@ -38,6 +38,7 @@ from star_head.examples.data.data_module import ImageDataModule
 from star_head.examples.data.recorded_views import register_types
 from star_head.examples.training.checkpoints import SafeCheckpointIO
 from star_head.examples.training.lightning_messages import leave_out_needless_messages
+from star_head.examples.training.monitors import Monitors
 from star_head.examples.training.processes import leave_group
 from star_head.examples.training.progress import ProgressBar
 from star_head.examples.training.resumable import LastCheckpoint, StopOnSigterm, fit
@@ -110,8 +111,8 @@ def create_module(
 # What may change when a run is gone on with: where, how fast and how long it trains, and what is
 # looked at meanwhile. The data module compares the data.
 _FREE = {
-    "model": {"monitor_every_n_steps", "compile", "channels_last"},
-    "data": {"data_dir", "num_workers", "cache", "skip_unreadable"},
+    "model": {"compile", "channels_last"},
+    "data": {"data_dir", "num_workers", "cache", "skip_unreadable", "monitor_images"},
 }
 # Of the trainer, what does not.
 _TRAINED = (
@@ -168,7 +169,7 @@ class PretrainCLI(LightningCLI):
     """The command line: trainer, model and data, and what this script adds to them."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add resuming and checkpoints to keep; take from the data what the model must know."""
+        """Add checkpoints and monitors; take from the data what the model must know."""
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
@@ -181,6 +182,7 @@ class PretrainCLI(LightningCLI):
             default=50,
             help="How often to keep a checkpoint beside the last one.",
         )
+        parser.add_lightning_class_args(Monitors, "monitors")
         parser.link_arguments("data.batch_size", "model.batch_size")
         parser.link_arguments("data.input_size", "model.input_size", apply_on="instantiate")
         parser.link_arguments("data.in_chans", "model.in_chans", apply_on="instantiate")
@@ -291,7 +293,7 @@ def main() -> None:
         trainer_defaults={
             "default_root_dir": _ROOT,
             "max_epochs": 200,
-            "num_sanity_val_steps": -1,  # the monitor's value before training
+            "num_sanity_val_steps": -1,  # what monitors measure before training
         },
         run=False,
     )
@@ -304,6 +306,7 @@ def main() -> None:
         root = Path(trainer.default_root_dir)
         if any(root.glob("csv/version_*/metrics.csv")):
             print(table_of(read_logs(root)))
+            print(f"The curves are in {root}/csv and for TensorBoard in {root}/tensorboard")
         export(cli.model, cli.datamodule, trainer.current_epoch, root / "encoder")
         print_next(
             accuracies_on_labelled_images=f"star-head linear-eval {root}/encoder --data_dir data",

@@ -34,10 +34,10 @@ class Classifier:
 
         Raises:
             ValueError: If features are not finite or of another width than before, or no image
-                has a class.
+                has a class and none ever had.
         """
         features, labels = features[labels >= 0], labels[labels >= 0]
-        if not len(labels):
+        if not len(labels) and self.classes is None:
             raise LeftOut("no image of a training batch has a label of 0 or more")
         if len(labels) < 2:  # which has no variance
             return

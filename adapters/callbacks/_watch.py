@@ -30,6 +30,15 @@ def watch(features: Reading, bank: DataSet, queries: DataSet, transform: Any) ->
     Raises:
         TypeError: If an argument is of another kind, or the transform cannot be recorded.
         ValueError: If a data set is empty or too small.
+
+    Example:
+        >>> import torch
+        >>> from star_head.adapters.lightly import STARTransform
+        >>> pixels = torch.randint(256, (20, 3, 40, 40), dtype=torch.uint8)
+        >>> images = [(image, i % 2) for i, image in enumerate(pixels)]
+        >>> callbacks = watch("backbone", images, images, STARTransform(32))
+        >>> [type(callback).__name__ for callback in callbacks]
+        ['NearestNeighbours', 'OnlineLinearProbe', 'RankMonitor', 'EquivarianceMonitor']
     """
     made = recorded(transform)
     plain = made.original

@@ -22,6 +22,8 @@ from star_head.metrics import retrieval, retrieval_chance
 from ._monitor import LeftOut, Monitor, as_float, looking_at
 from ._reading import Reading, check_reading, check_there, read
 
+# A fifth of the images is held out from reading parameters off.
+LEAST_IMAGES = 5
 # Images at a time, each with its views.
 _BATCH = 16
 
@@ -56,6 +58,11 @@ class EquivarianceMonitor(Monitor):
         TypeError: If an argument is of another kind, or the transform cannot be recorded.
         ValueError: If a number is out of range, the data set is empty, or ``embeddings`` comes
             without ``predict`` or the other way round.
+
+    Example:
+        >>> from star_head.adapters.lightly import STARTransform
+        >>> held_out = [torch.randint(256, (3, 40, 40), dtype=torch.uint8) for _ in range(20)]
+        >>> callbacks = [EquivarianceMonitor("backbone", held_out, STARTransform(32))]
     """
 
     def __init__(
@@ -80,7 +87,7 @@ class EquivarianceMonitor(Monitor):
         for name, given in (("embeddings", embeddings), ("predict", predict)):
             if given is not None:
                 check_reading(name, given)
-        check_count("images", images, 5)
+        check_count("images", images, LEAST_IMAGES)
         check_count("views", views, 2)
         check_count("every_n_epochs", every_n_epochs)
         self._features = features
@@ -94,8 +101,10 @@ class EquivarianceMonitor(Monitor):
         specs: Any = getattr(self._transform, "parameters", Parameter)
         self._names = [spec.label.replace(" ", "_") for spec in specs]
         self._sample: tuple[Tensor, Tensor, Tensor] | None = None
-        if len(data_set) < 5:
-            raise ValueError(f"data_set: expected at least 5 images, got {len(data_set)}")
+        if len(data_set) < LEAST_IMAGES:
+            raise ValueError(
+                f"data_set: expected at least {LEAST_IMAGES} images, got {len(data_set)}"
+            )
         self._view(0)  # says what is wrong with images before anything is trained
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

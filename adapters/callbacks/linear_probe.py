@@ -43,6 +43,11 @@ class OnlineLinearProbe(HeldOutMonitor):
     Raises:
         TypeError: If an argument is of another kind.
         ValueError: If a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> held_out = [(torch.rand(3, 8, 8), label) for label in (0, 1, 2, 0, 1, 2)]
+        >>> callbacks = [OnlineLinearProbe("backbone", held_out)]
     """
 
     def __init__(

@@ -39,6 +39,10 @@ class NearestNeighbours(HeldOutMonitor):
     Raises:
         TypeError: If an argument is of another kind.
         ValueError: If a number is out of range, or there is a bank without queries.
+
+    Example:
+        >>> bank, queries = ([(torch.rand(3, 8, 8), i % 2) for i in range(n)] for n in (20, 10))
+        >>> callbacks = [NearestNeighbours("backbone", bank, queries, k=5)]
     """
 
     def __init__(

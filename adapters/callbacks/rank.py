@@ -40,6 +40,10 @@ class RankMonitor(Monitor):
     Raises:
         TypeError: If an argument is of another kind.
         ValueError: If a number is out of range.
+
+    Example:
+        >>> by_name = RankMonitor("backbone")
+        >>> by_function = RankMonitor(lambda module, images: module.encoder(images).mean(dim=1))
     """
 
     def __init__(self, features: Reading, *, samples: int = 2048, every_n_epochs: int = 1) -> None:

@@ -22,7 +22,8 @@ class RedundancyMonitor(HeldOutMonitor):
     ``mean_canonical_correlation_chance``, what is left when each embedding meets that of another
     image; and every so many steps ``batch_canonical_correlation``, over the first views of one
     training batch. That is larger, since few samples correlate by chance; only its course says
-    something. Left out are embeddings of no more images than dimensions, and collapsed ones.
+    something, and it is there for batches of more images than dimensions alone. Left out are
+    collapsed embeddings, and held-out ones of no more images than dimensions.
 
     Args:
         embeddings: Name of the module's part that makes two embeddings (B, d) of images as a pair
@@ -38,6 +39,9 @@ class RedundancyMonitor(HeldOutMonitor):
     Raises:
         TypeError: If an argument is of another kind.
         ValueError: If a number is out of range.
+
+    Example:
+        >>> callbacks = [RedundancyMonitor(lambda module, x: module.head(module.backbone(x)))]
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class RedundancyMonitor(HeldOutMonitor):
             with looking_at(trainer, pl_module, images) as taken:
                 parts = self.read_images(pl_module, taken)
         joined = self.join(parts, pl_module.device)
-        if joined is None:
+        if joined is None or len(joined[0]) <= max(z.shape[-1] for z in joined):
             return
         with self.left_out("batch measure"):
             correlation = mean_canonical_correlation(*joined).item()

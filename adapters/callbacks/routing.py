@@ -33,6 +33,11 @@ class RoutingMonitor(Monitor):
     Raises:
         TypeError: If an argument is of another kind.
         ValueError: If a number is out of range.
+
+    Example:
+        >>> def weights(module, images):
+        ...     return module.head.routing_weights(module.backbone(images))
+        >>> callbacks = [RoutingMonitor(weights, every_n_steps=50)]
     """
 
     def __init__(

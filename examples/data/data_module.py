@@ -9,6 +9,7 @@ from lightly.transforms.utils import IMAGENET_NORMALIZE
 from torch.utils.data import DataLoader, Dataset
 
 from star_head import estimate_statistics
+from star_head._checks import check_count
 from star_head._seeds import all_seeded
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
@@ -41,7 +42,7 @@ _RECORDS = {True: 20_000, False: 4_000}
 
 
 class ImageDataModule(SeededDataModule):
-    """Views of images to train on, and labelled images for the 1-nearest-neighbour monitor.
+    """Views of images to train on, and images without augmentation for what monitors a run.
 
     Which images make a batch, and how each is augmented, follows from the seed and the epoch
     alone: it is the same with any number of loader workers and of processes, and in a run that
@@ -71,6 +72,9 @@ class ImageDataModule(SeededDataModule):
             transform's unless given.
         folders: What the folders at the top of a folder of images are, "classes", "splits" or
             "unlabelled", where their names do not say.
+        monitor_images: How many images the validation loaders have, always the same: so many
+            labelled training images and so many test images, or of what is pretrained on where
+            there are no labels.
 
     Raises:
         TypeError: If the transform has operations that are not known, or makes no tensors.
@@ -94,8 +98,11 @@ class ImageDataModule(SeededDataModule):
         pixel_range: PixelRange | None = None,
         background: Color | None = None,
         folders: Folders | None = None,
+        monitor_images: int = 2000,
     ) -> None:
         super().__init__(batch_size, torch.initial_seed(), num_workers)
+        check_count("monitor_images", monitor_images)
+        self.monitor_images = monitor_images
         if transform is None:
             photographs = dataset in ("imagenet100", "folder")
             transform = STARTransform(
@@ -180,15 +187,24 @@ class ImageDataModule(SeededDataModule):
         images = self._splits.pretrain.with_transform(transform)
         return self._train_loader(SeededViews(images), collate_fn=None if on_host else collate)
 
-    def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The monitor's bank and queries, without augmentation; none where labels are missing.
-
-        In a fixed random order, so that ``limit_val_batches`` takes from all classes.
-        """
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are labelled images to learn from and to measure on."""
         assert self._splits is not None
-        parts = [part for part in (self._splits.train, self._splits.test) if part is not None]
+        return self._splits.train is not None and self._splits.test is not None
+
+    @property
+    def held_out(self) -> Images:
+        """The test images; those that are trained on where there are no others."""
+        assert self._splits is not None
+        return self._splits.pretrain if self._splits.test is None else self._splits.test
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Of labelled images a bank and queries, else images alone; without augmentation."""
+        assert self._splits is not None
+        parts = [part for part in self._splits[1:] if part is not None] or [self._splits.pretrain]
         plain = [part.with_transform(self.transform.original) for part in parts]
-        return [self._loader(Shuffled(images)) for images in plain]
+        return [self._loader(Shuffled(images, self.monitor_images)) for images in plain]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make the views of recorded images on the device."""

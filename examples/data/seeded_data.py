@@ -101,15 +101,14 @@ class SeededSampler(DistributedSampler[tuple[int, int]]):
 
 
 class Shuffled(Dataset[Any]):
-    """A data set in an order that is the same on every call.
+    """Some of a data set's items, or all, in an order that is the same on every call.
 
-    Whoever looks at its first batches only, as ``Trainer(limit_val_batches=...)`` lets one, sees
-    all classes, where data sets lie class by class.
+    The first ones are of all classes, also where a data set lies class by class.
     """
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    def __init__(self, dataset: Dataset[Any], items: int) -> None:
         self.dataset = dataset
-        self.order = fixed_order(len(cast(Sized, dataset)))
+        self.order = fixed_order(len(cast(Sized, dataset)))[:items]
 
     def __len__(self) -> int:
         return len(self.order)

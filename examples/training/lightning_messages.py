@@ -10,6 +10,8 @@ _WARNINGS = (
     r"You have overridden `transfer_batch_to_device` in `LightningModule`",
     # The run's own checkpoints, where it goes on; another run's folder is refused before.
     r"Checkpoint directory .* exists and is not empty",
+    # Monitors may be turned off, and other checkpoints kept, where a run goes on.
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
 )
 
 # All of these log through one variable, which whoever is imported last has set.

@@ -86,25 +86,25 @@ def draw_usage(usage: Tensor, spread: Tensor, divergence: float, path: Path) -> 
 _CURVES: dict[str, dict[str, tuple[str | None, str, str]]] = {
     "loss": {
         "train_loss_invariant": ("invariant part", _INVARIANT, "-"),
-        "train_loss_equivariant": ("equivariant part", _EQUIVARIANT, "-"),
+        "train_loss_equivariant": ("equivariant part", _EQUIVARIANT, "--"),
     },
     "1-NN accuracy": {"knn_accuracy": ("held-out images", "#3a7d44", "-")},
     "other accuracies": {
         "weighted_knn_accuracy": ("weighted k-NN", "#3a7d44", "--"),
         "probe_accuracy": ("linear probe, top-1", "#1f8a9e", "-"),
-        "probe_top5_accuracy": ("linear probe, top-5", "#1f8a9e", "--"),
+        "probe_top5_accuracy": ("linear probe, top-5", "#1f8a9e", ":"),
     },
     "canonical correlation, divergence": {
         "mean_canonical_correlation": ("mean canonical correlation", "#7b4ea3", "-"),
         "mean_canonical_correlation_chance": ("the same by chance", "#7b4ea3", ":"),
-        "routing_divergence": ("divergence of the two routings", "#888888", "-"),
+        "routing_divergence": ("divergence of the two routings", "#888888", "--"),
     },
     "effective rank": {"effective_rank": ("features", "#7b4ea3", "-")},
     "spread": {"embedding_spread": ("features", "#7b4ea3", "-")},
     "retrieval of views": {
         "mean_reciprocal_rank": ("mean reciprocal rank", _EQUIVARIANT, "-"),
         "mean_reciprocal_rank_chance": ("the same by chance", _EQUIVARIANT, ":"),
-        "hit_at_1": ("hit rate at 1", "#3a7d44", "-"),
+        "hit_at_1": ("hit rate at 1", "#3a7d44", "--"),
         "hit_at_1_chance": ("the same by chance", "#3a7d44", ":"),
     },
     "$R^2$ of augmentation parameters": {
@@ -114,19 +114,23 @@ _CURVES: dict[str, dict[str, tuple[str | None, str, str]]] = {
     },
 }
 _COLUMNS = 4
+# Of several runs the colour tells which, and the line what it is.
+_RUNS = ("#d9822b", "#3b6fb6", "#3a7d44", "#7b4ea3", "#a33a3a", "#1f8a9e")
+
+Logs = Mapping[str, Mapping[int, float]]
 
 
-def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
+def draw_training(runs: Mapping[str, Logs], path: Path) -> None:
     """Draw losses, and all that monitors and probes logged, against the training step.
 
     A panel for what was logged, and none for what was not.
 
     Args:
-        logs: Values by step, by the names that ``STARModule`` and the callbacks of
-            ``star_head.adapters.callbacks`` log them by.
+        runs: Of each run, by its name, values by step, by the names that ``STARModule`` and the
+            callbacks of ``star_head.adapters.callbacks`` log them by.
         path: Path of the PNG file.
     """
-    panels = {label: _logged(curves, logs) for label, curves in _CURVES.items()}
+    panels = {label: _logged(curves, runs) for label, curves in _CURVES.items()}
     panels = {label: curves for label, curves in panels.items() if curves}
     if not panels:
         panels = {"loss": [("train_loss", "loss", _INVARIANT, "-")]}
@@ -143,39 +147,44 @@ def draw_training(logs: Mapping[str, Mapping[int, float]], path: Path) -> None:
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, (label, curves) in zip(axes.flat, panels.items(), strict=False):
-        for name, legend, color, line in curves:
-            values = logs.get(name, {})
-            axis.plot(
-                *_by_step(values),
-                color=color,
-                linestyle=line,
-                label=legend,
-                marker="o" if line == "-" and len(values) < 40 else None,
-                markersize=3 if legend else 2,
-                linewidth=1.5 if legend else 0.8,
-            )
+        for number, (run, logs) in enumerate(runs.items()):
+            for name, legend, color, line in curves:
+                if not (values := logs.get(name)):
+                    continue
+                axis.plot(
+                    *_by_step(values),
+                    color=color if len(runs) == 1 else _RUNS[number % len(_RUNS)],
+                    linestyle=line,
+                    label=legend if len(runs) == 1 or not legend else f"{run}: {legend}",
+                    marker="o" if line != ":" and len(values) < 40 else None,
+                    markersize=3 if legend else 2,
+                    linewidth=1.5 if legend else 0.8,
+                    alpha=None if len(runs) == 1 or legend else 0.25,
+                )
         axis.set_xlabel("step")
         axis.xaxis.set_tick_params(labelbottom=True)
         axis.set_title(label, fontsize=10)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, handlelength=3)
         axis.grid(alpha=0.25)
-        accuracy = logs.get("knn_accuracy", {})
-        if accuracy and label == "1-NN accuracy":
-            axis.set_title(f"{label}, {accuracy[max(accuracy)]:.3f} at the end", fontsize=10)
+        accuracies = [logs["knn_accuracy"] for logs in runs.values() if logs.get("knn_accuracy")]
+        if accuracies and label == "1-NN accuracy":
+            ends = ", ".join(f"{values[max(values)]:.3f}" for values in accuracies)
+            axis.set_title(f"{label}, {ends} at the end", fontsize=10)
     figure.savefig(path.expanduser(), dpi=130)
     plt.close(figure)
 
 
 def _logged(
-    curves: Mapping[str, tuple[str | None, str, str]], logs: Mapping[str, Mapping[int, float]]
+    curves: Mapping[str, tuple[str | None, str, str]], runs: Mapping[str, Logs]
 ) -> list[tuple[str, str | None, str, str]]:
     """The curves that there are values of: name, legend, colour and line."""
+    there = sorted({name for logs in runs.values() for name in logs if logs[name]})
     found = []
     for pattern, drawn in curves.items():
         prefix = pattern.removesuffix("*")
-        several = [name for name in sorted(logs) if name.startswith(prefix)]
-        names = [pattern] if prefix == pattern else several
-        found += [(name, *drawn) for name in names if logs.get(name)]
+        several = [name for name in there if name.startswith(prefix)]
+        names = [pattern] * (pattern in there) if prefix == pattern else several
+        found += [(name, *drawn) for name in names]
     return found
 
 

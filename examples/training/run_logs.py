@@ -45,14 +45,15 @@ def _add(logs: dict[str, dict[int, float]], step: int, row: Mapping[str, str]) -
             logs.setdefault(name, {})[step] = float(value)
 
 
-def table_of(logs: Mapping[str, Mapping[int, float]]) -> str:
+def table_of(logs: Mapping[str, Mapping[int, float]], title: str = "") -> str:
     """First and last value of each loss, monitor and probe, and chance where that is logged.
 
     Args:
         logs: Values by step, by the names that ``STARModule`` and the callbacks of
             ``star_head.adapters.callbacks`` log them by; of others there is no row.
+        title: Stands above the rows' names.
     """
-    lines = [f"{'':32} {'first':>9} {'last':>9} {'chance':>9}"]
+    lines = [f"{title:32} {'first':>9} {'last':>9} {'chance':>9}"]
     for name, label in _LABELS.items():
         values = logs.get(name)
         if values:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from star_head import STAR, STARProjectionHead, STARViews
+from star_head.adapters.callbacks import NearestNeighbours
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
 from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
@@ -75,7 +76,7 @@ def fit(
     batch_size: int = 4,
     labelled: bool = True,
 ) -> None:
-    """Train a step on samples of a form, and validate on others."""
+    """Train a step on samples of a form, and look at validation batches of another."""
     torch.manual_seed(0)
     star = STAR(nn.Flatten(), STARProjectionHead(768, 8, 4, num_experts=2, statistics="stl10"))
     image = torch.randint(256, (3, 24, 20), dtype=torch.uint8)
@@ -92,6 +93,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        callbacks=[NearestNeighbours("star.backbone")] if loaders else [],
     )
     module = STARModule(star, batch_size=batch_size)
     trainer.fit(module, DataLoader(samples, batch_size=4), loaders)
@@ -155,10 +157,12 @@ def test_validation_batches_in_any_form(validation: Callable[..., Any]) -> None:
         lambda image, label: image,
         lambda image, label: (image,),
         lambda image, label: {"image": image, "index": label},
+        lambda image, label: (image, -1),
     ],
 )
 def test_validation_batches_without_labels_have_no_accuracy(validation: Callable[..., Any]) -> None:
-    fit(lambda views: views, validation, labelled=False)
+    with pytest.warns(UserWarning, match="left out: bank: 4 of 4 images have no label"):
+        fit(lambda views: views, validation, labelled=False)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +175,9 @@ def test_validation_batches_without_labels_have_no_accuracy(validation: Callable
     ],
 )
 def test_validation_batches_that_cannot_be_told(validation: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match=r"batch: expected images \(B, 3, S, S\) .* labels \(B,\)"):
-        fit(lambda views: views, validation)
+    message = r"left out: TypeError: batch: expected images \(B, 3, S, S\) .* labels \(B,\)"
+    with pytest.warns(UserWarning, match=message):
+        fit(lambda views: views, validation, labelled=False)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +195,7 @@ def test_validation_batches_that_cannot_be_told(validation: Callable[..., Any]) 
         (lambda i: torch.tensor(i > 1), TypeError, r"bool of shape \(4,\); labels.long"),
         (lambda i: float(i), TypeError, r"float64 of shape \(4,\); labels.long"),
         (lambda i: torch.tensor(i + 0j), TypeError, "complex64"),
-        (lambda i: i - 1, ValueError, r"-1 among torch.int64 of shape \(4,\)"),
+        (lambda i: i - 2, ValueError, r"-2 among torch.int64 of shape \(4,\)"),
         (lambda i: "cat", TypeError, r"a (list|tuple) of 4 \(str"),
         (lambda i: {"class": i, "box": 3}, TypeError, "a dict of class: a tensor"),
     ],
@@ -199,13 +204,15 @@ def test_validation_batches_that_cannot_be_told(validation: Callable[..., Any]) 
 def test_labels_that_are_no_class_of_each_image(
     label: Callable[[int], Any], error: type[Exception], came: str, named: bool
 ) -> None:
-    message = rf"labels: expected a class for each image, integers from 0 .*\(4,\), got .*{came}"
+    message = (
+        rf"{error.__name__}: labels: expected a class for each image, integers from 0 .*{came}"
+    )
 
     def validation(image: torch.Tensor, i: int) -> Any:
         return {"image": image, "label": label(i)} if named else (image, label(i))
 
-    with pytest.raises(error, match=message):
-        fit(lambda views: views, validation)
+    with pytest.warns(UserWarning, match=message):
+        fit(lambda views: views, validation, labelled=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])

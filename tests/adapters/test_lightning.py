@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from star_head import STAR, STARLoss, STARProjectionHead, STARViews
+from star_head.adapters.callbacks import NearestNeighbours, RedundancyMonitor, RoutingMonitor
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone
 from star_head.head import Routing
@@ -112,7 +112,7 @@ def test_learning_rate_follows_batch_accumulation_and_cosine(tmp_path: Path) -> 
 
 
 def test_logs_what_it_says(tmp_path: Path) -> None:
-    module = STARModule(make_star(), batch_size=BATCH, monitor_every_n_steps=3)
+    module = STARModule(make_star(), batch_size=BATCH)
     trainer = make_trainer(tmp_path, 2, logger=CSVLogger(tmp_path, "csv"))
     trainer.fit(module, train_loader(), eval_loaders())
     with open(tmp_path / "csv/version_0/metrics.csv") as file:
@@ -126,41 +126,39 @@ def test_logs_what_it_says(tmp_path: Path) -> None:
         assert total == pytest.approx(invariant + equivariant, rel=1e-5)
         assert float(row["images_per_second"]) > 0
         assert float(row["learning_rate"]) > 0
-    monitored = [row for row in rows if row["usage/invariant_00"]]
-    assert [int(row["step"]) for row in monitored] == [0, 3, 6]
-    for row in monitored:
-        for task in ("invariant", "equivariant"):
-            usage = [float(row[f"usage/{task}_{expert:02d}"]) for expert in range(4)]
-            assert sum(usage) == pytest.approx(1, abs=1e-5)
-        assert 0 <= float(row["routing_divergence"]) <= 1
-        assert 0 < float(row["batch_canonical_correlation"]) <= 1
-    evaluated = [row for row in rows if row["knn_accuracy"]]
-    assert [int(row["step"]) for row in evaluated] == [3, 7]
-    assert all(0 < float(row["mean_canonical_correlation"]) <= 1 for row in evaluated)
 
 
-def test_monitor_is_the_nearest_neighbour_by_cosine(tmp_path: Path) -> None:
-    module = STARModule(make_star(), batch_size=BATCH)
-    make_trainer(tmp_path).fit(module, train_loader())
-    loaders = eval_loaders()
-    measured = make_trainer(tmp_path).validate(module, loaders, verbose=False)[0]
-    module.eval()
-    with torch.no_grad():
-        (bank, labels), (queries, truth) = (
-            (module(loader.dataset.tensors[0]), loader.dataset.tensors[1]) for loader in loaders
-        )
-    neighbours = KNeighborsClassifier(1, metric="cosine").fit(bank, labels)
-    assert measured["knn_accuracy"] == pytest.approx(neighbours.score(queries, truth))
-
-
-def test_monitoring_changes_nothing(tmp_path: Path) -> None:
-    modules = [
-        STARModule(make_star(), batch_size=BATCH, monitor_every_n_steps=every) for every in (1, 99)
+def watching() -> list[Callback]:
+    """What looks at the head, the features and the Trainer's validation loaders."""
+    return [
+        NearestNeighbours("star.backbone"),
+        RedundancyMonitor(lambda module, x: module.star.head(module(x)), every_n_steps=1),
+        RoutingMonitor(
+            lambda module, x: module.star.head.routing_weights(module(x)), every_n_steps=3
+        ),
     ]
-    for module in modules:
-        make_trainer(tmp_path).fit(module, train_loader())
+
+
+def test_callbacks_watch_it_and_change_nothing(tmp_path: Path) -> None:
+    modules = []
+    for name, callbacks in (("alone", []), ("watched", watching())):
+        module = STARModule(make_star(dropout=0.2), batch_size=BATCH)
+        logger = CSVLogger(tmp_path, name)
+        options = {"callbacks": callbacks, "logger": logger, "num_sanity_val_steps": -1}
+        make_trainer(tmp_path, **options).fit(module, train_loader(), eval_loaders())
+        modules.append(module)
     for name, tensor in modules[0].state_dict().items():
         assert torch.equal(tensor, modules[1].state_dict()[name]), name
+    with open(tmp_path / "watched/version_0/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    for name, steps in (
+        ("knn_accuracy", [0, 3, 7]),
+        ("mean_canonical_correlation", [0, 3, 7]),
+        ("batch_canonical_correlation", list(range(8))),
+        ("routing_divergence", [0, 3, 6]),
+        ("usage/equivariant_03", [0, 3, 6]),
+    ):
+        assert [int(row["step"]) for row in rows if row[name]] == steps, name
 
 
 @pytest.mark.parametrize(
@@ -170,9 +168,10 @@ def test_monitoring_changes_nothing(tmp_path: Path) -> None:
 def test_other_routings_train(
     tmp_path: Path, routing: Routing, divergence: float | None, usage: list[float] | None
 ) -> None:
-    module = STARModule(make_star(routing), batch_size=BATCH, monitor_every_n_steps=1)
+    module = STARModule(make_star(routing), batch_size=BATCH)
     before = copy.deepcopy(module.state_dict())
-    make_trainer(tmp_path, 1, logger=CSVLogger(tmp_path, "csv")).fit(
+    callbacks = [] if usage is None else watching()
+    make_trainer(tmp_path, 1, logger=CSVLogger(tmp_path, "csv"), callbacks=callbacks).fit(
         module, train_loader(), eval_loaders()
     )
     assert any(not torch.equal(t, before[n]) for n, t in module.state_dict().items())
@@ -394,7 +393,7 @@ def test_stops_at_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert all(t.isfinite().all() for t in saved["state_dict"].values())
 
 
-def test_the_monitor_leaves_the_stop_its_words(tmp_path: Path) -> None:
+def test_monitors_leave_the_stop_its_words(tmp_path: Path) -> None:
     class Poison(Callback):
         def on_train_batch_start(
             self, trainer: Trainer, pl_module: LightningModule, *args: object
@@ -402,23 +401,10 @@ def test_the_monitor_leaves_the_stop_its_words(tmp_path: Path) -> None:
             if trainer.global_step == 2:
                 next(pl_module.parameters()).data.fill_(math.nan)
 
-    module = STARModule(make_star(), batch_size=BATCH, monitor_every_n_steps=1)
+    module = STARModule(make_star(), batch_size=BATCH)
+    callbacks = [Poison(), *watching()]
     with pytest.raises(FloatingPointError, match="the loss is not finite at step 2: .*lower"):
-        make_trainer(tmp_path, callbacks=[Poison()]).fit(module, train_loader())
-
-
-def test_a_collapsed_embedding_is_trained_on(tmp_path: Path) -> None:
-    star = make_star()
-    star.head.experts.layers[-1].weight.data.zero_()
-    star.head.experts.layers[-1].bias.data.fill_(1.0)
-    module = STARModule(star, batch_size=BATCH, learning_rate=0, monitor_every_n_steps=1)
-    trainer = make_trainer(tmp_path, logger=CSVLogger(tmp_path, "csv"))
-    trainer.fit(module, train_loader(), eval_loaders())
-    logged = (tmp_path / "csv/version_0/metrics.csv").read_text()
-    assert trainer.global_step == 8
-    assert "routing_divergence" in logged
-    assert "knn_accuracy" in logged
-    assert "canonical_correlation" not in logged
+        make_trainer(tmp_path, callbacks=callbacks).fit(module, train_loader(), eval_loaders())
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
@@ -545,7 +531,7 @@ def test_compiled_channels_last_and_clipped(tmp_path: Path) -> None:
             nn.Conv2d(3, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
         )
         star = STAR(backbone, STARProjectionHead(WIDTH, 16, 8, num_experts=2, statistics="stl10"))
-        module = STARModule(star, batch_size=BATCH, monitor_every_n_steps=2, **options)
+        module = STARModule(star, batch_size=BATCH, **options)
         trainer = make_trainer(tmp_path, 1, gradient_clip_val=0.5)
         trainer.fit(module, train_loader())
         losses.append(trainer.callback_metrics["train_loss"])
@@ -556,7 +542,7 @@ def test_compiled_channels_last_and_clipped(tmp_path: Path) -> None:
 
 
 def test_autocast(tmp_path: Path) -> None:
-    module = STARModule(make_star(), batch_size=BATCH, monitor_every_n_steps=1)
+    module = STARModule(make_star(), batch_size=BATCH)
     trainer = make_trainer(tmp_path, 1, precision="bf16-mixed", logger=CSVLogger(tmp_path))
     trainer.fit(module, train_loader(), eval_loaders())
     assert trainer.callback_metrics["train_loss"].isfinite()
@@ -569,7 +555,6 @@ def test_autocast(tmp_path: Path) -> None:
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"weight_decay": math.nan}, "weight_decay"),
         ({"momentum": math.inf}, "momentum"),
-        ({"monitor_every_n_steps": 0}, "monitor_every_n_steps"),
     ],
 )
 def test_bad_settings(options: dict, message: str) -> None:
@@ -580,34 +565,3 @@ def test_bad_settings(options: dict, message: str) -> None:
 def test_training_without_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_epochs"):
         make_trainer(tmp_path, -1).fit(STARModule(make_star()), train_loader())
-
-
-def test_monitors_the_untrained_network_too(tmp_path: Path) -> None:
-    module = STARModule(make_star(), batch_size=BATCH)
-    untrained = make_trainer(tmp_path).validate(module, eval_loaders(), verbose=False)[0]
-    trainer = make_trainer(tmp_path, logger=CSVLogger(tmp_path, "csv"), num_sanity_val_steps=-1)
-    trainer.fit(module, train_loader(), eval_loaders())
-    with open(tmp_path / "csv/version_0/metrics.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row["knn_accuracy"]]
-    assert [int(row["step"]) for row in rows] == [0, 3, 7]
-    assert float(rows[0]["knn_accuracy"]) == untrained["knn_accuracy"]
-
-
-def test_monitor_compares_in_float32_under_autocast(tmp_path: Path) -> None:
-    """Features all alike but for little, whose cosines are one in bfloat16."""
-
-    class Close(nn.Module):
-        num_features = WIDTH
-
-        def forward(self, images: Tensor) -> Tensor:
-            features = 10 + 0.1 * images.flatten(1)[:, :WIDTH]
-            return features.bfloat16() if torch.is_autocast_enabled("cpu") else features
-
-    star = STAR(Close(), STARProjectionHead(WIDTH, WIDTH, 8, num_experts=2, statistics="stl10"))
-    star.backbone.register_parameter("unused", nn.Parameter(torch.ones(1)))
-    images = torch.randn(60, 3, SIDE, SIDE)
-    labels = torch.arange(60)
-    loader = DataLoader(TensorDataset(images, labels), batch_size=20)
-    trainer = make_trainer(tmp_path, precision="bf16-mixed")
-    found = trainer.validate(STARModule(star), [loader, loader], verbose=False)[0]
-    assert found["knn_accuracy"] > 0.9  # each image is its own nearest neighbour

@@ -18,10 +18,12 @@ def test_epochs_without_and_with_all_callbacks_are_compared(
     given = ("--images", 64, "--batch_size", 32, "--rounds", 1, "--only_all")
     output = output_of(run_here(benchmarks.callbacks.main, *given))
     assert "2 steps of batch 32, 1 rounds" in output
-    rows = re.findall(r"^(none|all) +(\S+) +(\S+)% +(\S+)$", output, re.MULTILINE)
-    assert [name for name, *_ in rows] == ["none", "all"]
-    (_, alone, added, _), (_, watched, more, once) = rows
-    assert float(added) == 0
-    assert float(watched) > float(alone) > 0
-    assert float(more) > 0
-    assert float(once) > 0
+    row = r"^(none|all|all, pretrain) +(\S+) +(\S+)% +(\S+)% +(\S+)$"
+    rows = re.findall(row, output, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["none", "all", "all, pretrain"]
+    (_, alone, *added, _), *watched = rows
+    assert [float(share) for share in added] == [0, 0]
+    for _, epoch, more, of_long, once in watched:
+        assert float(epoch) > float(alone) > 0
+        assert float(more) > float(of_long) > 0
+        assert float(once) > 0

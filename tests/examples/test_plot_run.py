@@ -1,13 +1,14 @@
 """A run's logs as a picture."""
 
+import re
 from pathlib import Path
 
 from PIL import Image
 from running import Done, run_here
 
 
-def plot(folder: Path, picture: Path) -> Done:
-    return run_here("examples/plot_run.py", folder, picture)
+def plot(*paths: Path) -> Done:
+    return run_here("examples/plot_run.py", *paths)
 
 
 def write_log(folder: Path, version: int, rows: str) -> None:
@@ -83,6 +84,21 @@ def test_all_that_monitors_log_is_drawn_and_nothing_else(tmp_path: Path) -> None
             assert expected | {(0xD9, 0x82, 0x2B), (0xE8, 0xC9, 0xA5)} <= drawn
     assert sizes["one"] == sizes["none"]
     assert sizes["all"] == (4 * sizes["one"][0], 2 * sizes["one"][1])  # seven panels
+
+
+def test_several_runs_are_drawn_together(tmp_path: Path) -> None:
+    write_log(tmp_path / "star", 0, "step,mean_r2,hit_at_1\n0,0.1,0.2\n9,0.3,0.4\n")
+    write_log(tmp_path / "simclr", 0, "step,mean_r2\n0,0.1\n9,0.125\n")
+    picture = tmp_path / "both.png"
+    done = plot(tmp_path / "star", tmp_path / "simclr", picture)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.split("simclr ", 1)
+    assert re.search("mean R.2 of parameters +0.1 +0.3$", first, re.MULTILINE)
+    assert re.search("mean R.2 of parameters +0.1 +0.125$", second, re.MULTILINE)
+    size, drawn = size_and_colours(picture)
+    assert {(0xD9, 0x82, 0x2B), (0x3B, 0x6F, 0xB6)} <= drawn  # one colour for each run
+    assert plot(tmp_path / "star", tmp_path / "alone.png").returncode == 0
+    assert size_and_colours(tmp_path / "alone.png")[0] == size  # the same two panels
 
 
 def test_a_folder_without_logs_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ SMALL = (
     "--model.num_experts=2",
     "--model.hidden_dim=64",
     "--model.output_dim=16",
-    "--model.monitor_every_n_steps=2",
+    "--monitors.routing.every_n_steps=2",
     "--data.transform=STARTransform",
     "--data.transform.input_size=16",
 )
@@ -115,13 +115,15 @@ def test_another_progress_bar_or_none(tmp_path: Path, argument: str, bars: bool)
 
 
 def test_a_table_at_the_end_says_how_it_went(whole: SimpleNamespace) -> None:
-    rows = re.findall(r"^(\S[^\n]*?)  +([\d.]+) +([\d.]+) *$", whole.output, re.MULTILINE)
-    found = {label: (float(first), float(last)) for label, first, last in rows}
+    rows = re.findall(r"^(\S[^\n]*?)  +((?:-?\d\S* *){2,3})$", whole.output, re.MULTILINE)
+    found = {label: [float(value) for value in values.split()] for label, values in rows}
     with open(whole.folder / "csv/version_0/metrics.csv") as file:
         logged = [float(r["knn_accuracy"]) for r in csv.DictReader(file) if r["knn_accuracy"]]
-    assert found["1-NN accuracy"] == pytest.approx((logged[0], logged[-1]), rel=1e-3)
+    assert found["1-NN accuracy"] == pytest.approx([logged[0], logged[-1]], rel=1e-3)
     assert found["loss, invariant part"][1] < found["loss, invariant part"][0]
-    assert "mean canonical correlation" in found
+    assert 0 < found["linear probe, top-1"][1] <= 1
+    for label in ("mean canonical correlation", "mean reciprocal rank", "mean R^2 of parameters"):
+        assert len(found[label]) == 3, label  # first, last and chance
 
 
 def test_leaves_checkpoints_logs_settings_and_an_encoder(whole: SimpleNamespace) -> None:

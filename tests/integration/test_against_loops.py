@@ -228,7 +228,7 @@ def fit_module(star: STAR, folder: Path, precision: str) -> list[dict[str, float
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(STARModule(star, batch_size=BATCH, monitor_every_n_steps=7), make_loader())
+    trainer.fit(STARModule(star, batch_size=BATCH), make_loader())
     return losses.seen
 
 

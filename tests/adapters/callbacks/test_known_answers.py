@@ -203,6 +203,17 @@ def test_nearest_neighbours_are_those_of_scikit_learn_and_of_the_evaluation(
     assert found["weighted_knn_accuracy"][7] == pytest.approx(voted.top1)
 
 
+def test_neighbours_are_compared_in_float32(tmp_path: Path) -> None:
+    """Features all alike but for little, whose cosines are one in bfloat16."""
+
+    def close(module: Any, images: Tensor) -> Tensor:
+        return (10 + 0.1 * images.flatten(1)).bfloat16()
+
+    data = [(torch.randn(3, 4, 4), label) for label in range(60)]
+    found = run(tmp_path, [NearestNeighbours(close, data, data)])
+    assert found["knn_accuracy"][7] > 0.9  # each image is its own nearest neighbour
+
+
 def test_the_rank_of_features(tmp_path: Path) -> None:
     flat = DataLoader(Images(64), batch_size=16, collate_fn=in_a_list)
     module = fit(tmp_path, [RankMonitor("backbone", samples=40)], Frozen(), flat)
@@ -453,6 +464,16 @@ def test_some_images_without_a_label_are_not_learned_from(tmp_path: Path) -> Non
     probe = OnlineLinearProbe("backbone", Labelled(70), learning_rate=0.05)
     found = run(tmp_path, [probe], perfect, data, epochs=30)
     assert found["probe_accuracy"][119] == 1
+
+
+def test_batches_without_any_label_are_passed_over(tmp_path: Path) -> None:
+    data = Pairs(labels=lambda index: index % CLASSES if index < 70 else -1)
+    loader = DataLoader(data, batch_size=35)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*left out")
+        probe = OnlineLinearProbe("backbone", Labelled(70), learning_rate=0.05)
+        fit(tmp_path, [probe], Fixed(Encoder(perfect)), loader, epochs=30)
+    assert logged(tmp_path)["probe_accuracy"][119] == 1
 
 
 def test_one_class_alone_is_no_accuracy(tmp_path: Path) -> None:
