@@ -11,8 +11,15 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import to_pil_image
+from watched import logged
 
 from star_head import STAR, STARLoss, STARProjectionHead, STARViews, estimate_statistics
+from star_head.adapters.callbacks import (
+    EquivarianceMonitor,
+    RankMonitor,
+    RedundancyMonitor,
+    RoutingMonitor,
+)
 from star_head.adapters.lightly import STARTransform, STARViewTransform
 from star_head.adapters.torchvision import RecordedTransform
 
@@ -209,18 +216,42 @@ def test_their_probe_and_neighbours_read_the_features(tmp_path: Path) -> None:
     train = data_set(RecordedMultiViewTransform(colored))
     val = data_set(lambda sample: {**sample, "image": plain(sample["image"])})
     trainer = fit(tmp_path, module, loaders(train, val), probe, neighbours, epochs=3)
-    logged = trainer.callback_metrics
-    assert {"fit/loss_epoch", "fit/loss_invariant_epoch", "fit/loss_equivariant_epoch"} <= {*logged}
-    parts = logged["fit/loss_invariant_epoch"] + logged["fit/loss_equivariant_epoch"]
-    torch.testing.assert_close(logged["fit/loss_epoch"], parts)
-    assert logged["eval/knn_top1"] > 0.9
-    assert logged["train/probe_loss_epoch"] < 1.09  # log 3, of chance
+    values = trainer.callback_metrics
+    assert {"fit/loss_epoch", "fit/loss_invariant_epoch", "fit/loss_equivariant_epoch"} <= {*values}
+    parts = values["fit/loss_invariant_epoch"] + values["fit/loss_equivariant_epoch"]
+    torch.testing.assert_close(values["fit/loss_epoch"], parts)
+    assert values["eval/knn_top1"] > 0.9
+    assert values["train/probe_loss_epoch"] < 1.09  # log 3, of chance
     with torch.no_grad():
         module.eval()
         images = torch.rand(5, 3, SIDE, SIDE)
         out = module({"image": images, "label": torch.arange(5)}, stage="test")
         assert out["label"].tolist() == list(range(5))
         torch.testing.assert_close(out["embedding"], module.backbone(images).flatten(1))
+
+
+def test_monitors_of_ours_watch_a_module_of_theirs(tmp_path: Path) -> None:
+    def features(module: Any, images: Tensor) -> Tensor:
+        return module.backbone(images).flatten(1)
+
+    def embeddings(module: Any, images: Tensor) -> Any:
+        return module.projector(features(module, images))
+
+    recorded, held_out = STARTransform(input_size=SIDE), Images()
+    monitors = [
+        RankMonitor(features),
+        RoutingMonitor(lambda m, x: m.projector.routing_weights(features(m, x)), every_n_steps=2),
+        RedundancyMonitor(embeddings, held_out, transform=recorded.original),
+        EquivarianceMonitor(
+            features, held_out, recorded, embeddings=embeddings, predict="projector.predict"
+        ),
+    ]
+    module = module_of(forward=star, backbone=backbone(), projector=head())
+    fit(tmp_path, module, recorded_loaders(), *monitors)
+    found = logged(tmp_path)
+    for name in ("effective_rank", "mean_canonical_correlation", "mean_reciprocal_rank", "mean_r2"):
+        assert len(found[name]) >= 1, name
+    assert len(found["usage/invariant_00"]) == STEPS / 2
 
 
 def test_views_of_kornia_are_made_where_the_model_is(tmp_path: Path) -> None:
