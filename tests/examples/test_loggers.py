@@ -27,7 +27,6 @@ SMALL = (
     "--model.num_experts=2",
     "--model.hidden_dim=64",
     "--model.output_dim=16",
-    "--model.monitor_every_n_steps=2",
     "--data.transform=STARTransform",
     "--data.transform.input_size=16",
     "--data.num_workers=0",
