@@ -37,7 +37,7 @@ def star(self: Any, batch: dict[str, Any], stage: str) -> dict[str, Tensor]:
             - ``star_loss``: a :class:`star_head.STARLoss`; default: STAR's, which gathers from all
               processes.
         batch: As :class:`RecordedMultiViewTransform` and a loader make it; or one image each,
-            ``{"image": (B, 3, S, S), "label": (B,)}``, for validation.
+            ``{"image": (B, 3, S, S), "label": (B,)}``, outside of training.
         stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
 
     Returns:
@@ -96,7 +96,11 @@ class RecordedMultiViewTransform:
 
     Args:
         transform: From an image, or a batch of them, to :class:`star_head.STARViews`:
-            ``star_head.adapters.lightly.STARTransform``, or one of the ``RecordedTransform``.
+            ``star_head.adapters.lightly.STARTransform``, or a ``RecordedTransform`` of
+            ``star_head.adapters.torchvision`` or ``star_head.adapters.kornia``.
+
+    Raises:
+        TypeError: If ``transform`` cannot be called.
 
     Example:
         >>> from star_head.adapters.lightly import STARTransform

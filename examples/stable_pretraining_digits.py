@@ -3,8 +3,8 @@
     pip install "star-head[examples,stable-pretraining]"
     python examples/stable_pretraining_digits.py
 
-Data sets, module, probe and k-NN monitor are stable-pretraining's, put together as in its own
-SimCLR example; the views, the head, the loss and ``forward`` are STAR's.
+Data sets, module, probe and k-NN queue are stable-pretraining's, put together as in its own SimCLR
+example; the views, the head, the loss and ``forward`` are STAR's.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ from stable_pretraining.data import transforms
 from torch.utils.data import DataLoader
 
 from star_head import STARLoss, STARProjectionHead, estimate_statistics
+from star_head.adapters.callbacks import NearestNeighbours
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
 from star_head.adapters.stable_pretraining import RecordedMultiViewTransform, star
 from star_head.examples.command_line import run
@@ -25,8 +26,8 @@ from star_head.examples.data.image_data import load_labelled
 SIZE, CLASSES, WIDTH = 32, 10, 512
 
 
-def main(epochs: int = 20, batch_size: int = 64, seed: int = 0, num_workers: int = 2) -> None:
-    """Train, and print what stable-pretraining's probe and k-NN monitor find.
+def main(epochs: int = 8, batch_size: int = 128, seed: int = 0, num_workers: int = 2) -> None:
+    """Train, and print what stable-pretraining's callbacks and one of STAR's find.
 
     Args:
         epochs: Passes over the training images.
@@ -59,7 +60,14 @@ def main(epochs: int = 20, batch_size: int = 64, seed: int = 0, num_workers: int
             WIDTH, 128, 128, statistics=estimate_statistics(recorded, digits)
         ),
         star_loss=STARLoss(gather_distributed=True),
-        optim={"optimizer": {"type": "SGD", "lr": 0.06, "momentum": 0.9, "weight_decay": 5e-4}},
+        optim={
+            "optimizer": {
+                "type": "SGD",
+                "lr": 0.03 * batch_size / 256,
+                "momentum": 0.9,
+                "weight_decay": 5e-4,
+            }
+        },
     )
     accuracy = torchmetrics.classification.MulticlassAccuracy(CLASSES, average="micro")
     probe = spt.callbacks.OnlineProbe(
@@ -71,7 +79,7 @@ def main(epochs: int = 20, batch_size: int = 64, seed: int = 0, num_workers: int
         loss=torch.nn.CrossEntropyLoss(),
         metrics={"top1": accuracy},
     )
-    neighbours = spt.callbacks.OnlineKNN(
+    queue = spt.callbacks.OnlineKNN(
         name="knn",
         input="embedding",
         target="label",
@@ -80,15 +88,20 @@ def main(epochs: int = 20, batch_size: int = 64, seed: int = 0, num_workers: int
         num_classes=CLASSES,
         metrics={"top1": accuracy.clone()},
     )
+    plain_neighbours = NearestNeighbours(
+        "backbone", digits, held_out, transform=recorded.original, images=len(digits)
+    )
     trainer = pl.Trainer(
         max_epochs=epochs,
         num_sanity_val_steps=0,
-        callbacks=[probe, neighbours],
+        log_every_n_steps=1,
+        callbacks=[probe, queue, plain_neighbours],
         enable_progress_bar=False,
     )
     spt.Manager(trainer=trainer, module=module, data=data)()
-    for name in ("fit/loss_invariant", "fit/loss_equivariant", "eval/knn_top1", "eval/probe_top1"):
-        print(f"{name:22} {trainer.callback_metrics[name]:.3f}")
+    shown = "fit/loss_invariant", "fit/loss_equivariant", "eval/probe_top1", "eval/knn_top1"
+    for name in (*shown, "knn_accuracy"):
+        print(f"{name:20} {trainer.callback_metrics[name]:.3f}")
 
 
 if __name__ == "__main__":
