@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
+from running import in_one_process_and_in_two
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import to_pil_image
@@ -252,6 +253,15 @@ def test_monitors_of_ours_watch_a_module_of_theirs(tmp_path: Path) -> None:
     for name in ("effective_rank", "mean_canonical_correlation", "mean_reciprocal_rank", "mean_r2"):
         assert len(found[name]) >= 1, name
     assert len(found["usage/invariant_00"]) == STEPS / 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    script = "tests/adapters/stable_pretraining_processes.py"
+    one, two = in_one_process_and_in_two(tmp_path, script=script)
+    assert {"fit/loss_epoch", "fit/loss_equivariant_epoch"} <= one["losses"].keys()
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(two["weights"], one["weights"], rtol=0, atol=1e-6)
 
 
 def test_views_of_kornia_are_made_where_the_model_is(tmp_path: Path) -> None:
