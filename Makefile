@@ -13,7 +13,7 @@ TEST_ARGS ?=
 # Two workers, one thread each; a file's tests stay together, since they share what they trained.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test test-slow test-all oldest bench cost docs dist lint types format clean
+.PHONY: demo test test-slow test-all test-frameworks oldest bench cost docs dist lint types format clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/quickstart.py $(DEMO_ARGS)
@@ -26,6 +26,11 @@ test-slow: $(VENV)/ready
 	$(PYTEST) -m slow $(TEST_ARGS)
 
 test-all: test test-slow
+
+# stable-pretraining, which adds callbacks of its own to every Trainer of its environment.
+test-frameworks: build/frameworks/ready
+	OMP_NUM_THREADS=1 build/frameworks/bin/python -m pytest tests/adapters/test_stable_pretraining.py \
+		"tests/test_docs.py::test_doctests[star_head.adapters.stable_pretraining]" $(TEST_ARGS)
 
 # With the oldest Python and packages that setup.cfg allows; docs/versions.md says how it went.
 oldest: build/oldest/ready
@@ -82,6 +87,12 @@ $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 		then grep -vE '^torch(vision)?==' constraints.txt; else cat constraints.txt; \
 		fi > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable ".[all]"
+	touch $@
+
+build/frameworks/ready: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/frameworks
+	build/frameworks/bin/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[test,stable-pretraining]"
 	touch $@
 
 build/oldest/ready: setup.cfg pyproject.toml constraints-oldest.txt

@@ -91,7 +91,7 @@ def schedule(values: Tensor, color_order: Tensor, device: torch.device) -> Seque
     """Which images each operation changes, planned on the CPU: no GPU is waited for.
 
     Args:
-        values: Of brightness, contrast, saturation, hue, grayscale and blur: (B, 6).
+        values: Factors of brightness, contrast and saturation, hue, grayscale and blur, (B, 6).
         color_order: The order of the first four for each image, (B, 4).
         device: Where the result goes.
 

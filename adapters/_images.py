@@ -38,7 +38,7 @@ def to_rgb(
         pixel_range: The pixel values that become black and white, in images of more than 8 bits
             (modes ``"I"``, ``"I;16"`` and ``"F"``, tensors of other dtypes than uint8); what lies
             outside is cut off. Other images need none.
-        background: The colour under transparent pixels. Unless given, transparency is dropped,
+        background: The colour under transparent pixels. Without it, transparency is dropped,
             as torchvision's loaders do, with one warning.
 
     Raises:

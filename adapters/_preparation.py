@@ -11,7 +11,7 @@ class Preparation(NamedTuple):
     Attributes:
         input_size: Side of the square images in pixels.
         mean: Mean of the pixels in [0, 1], a number for each channel.
-        std: Likewise, the standard deviation.
+        std: Standard deviation of each channel, in the same form.
         interpolation: How images are resized.
         crop_pct: Side of the central crop relative to the shorter side of the resized image.
     """

@@ -68,14 +68,14 @@ def export_encoder(
             made if missing.
         transform: What made the training images, from which size, pixel statistics, interpolation
             and crop are taken: STARTransform or any that it can be read from.
-        input_size: Side of the square images in pixels; the transform's, or else the model's own,
-            unless given.
+        input_size: Side of the square images in pixels; default: the transform's, or without one
+            the model's own.
         normalize: ``{"mean": [...], "std": [...]}``, a number for each channel, of images in
-            [0, 1]; the transform's, or else the model's own, unless given.
+            [0, 1]; default: the transform's, or without one the model's own.
         keep_classifier: Write the classifier that the model has too, which is left out else.
-        architecture: Of a model that timm did not make, torchvision's ResNet say: the name of the
-            timm model that it is, or :func:`create_backbone`'s arguments, ``{"name": "resnet18",
-            "small_images": True}``. The weights have to load strictly.
+        architecture: For a model that timm did not make, such as torchvision's ResNet: the name
+            of the same model in timm, or :func:`create_backbone`'s arguments, such as
+            ``{"name": "resnet18", "small_images": True}``. The weights have to load strictly.
         training: How the weights came about, for the model card: a row for each name and value.
 
     Raises:

@@ -12,7 +12,7 @@ def usage_figure(usage: Tensor, spread: Tensor, divergence: float) -> Figure:
     Args:
         usage: Mean weight of each expert for each task, (2, E).
         spread: Its standard deviation over samples, (2, E).
-        divergence: Of the two tasks' routings.
+        divergence: Divergence of the two tasks' routings.
     """
     order = (usage[1] - usage[0]).argsort()
     experts = range(len(order))

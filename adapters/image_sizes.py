@@ -28,8 +28,8 @@ _PATHS = ("samples", "imgs", "_samples", "_images", "_image_files")
 def image_sizes(source: Any, max_count: int = 1000) -> list[tuple[int, int]]:
     """Read (height, width) of a folder's or a data set's images, or of an evenly spread sample.
 
-    Of image files headers alone are read: of a folder and the folders in it, and of data sets that
-    name their files, as torchvision's and lightly's do. Sides are as the file has them: images
+    Only the headers of image files are read: of a folder and the folders in it, and of data sets
+    that name their files, as torchvision's and lightly's do. Sides are as the file has them: images
     that EXIF wants turned are not turned, as torchvision's and lightly's loaders don't. Data sets
     of arrays give their shape; of others, items are asked for, with the data set's transform
     left out. ``estimate_statistics`` calls this.

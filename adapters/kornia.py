@@ -56,8 +56,7 @@ class RecordedTransform:
 
     Args:
         augmentation: kornia's container.
-        copies: How many views are made of each image; 2 unless given, or as many as ``after``
-            records.
+        copies: How many views are made of each image; default: 2, or as many as ``after`` records.
         after: The transform of ``star_head.adapters.torchvision`` that made what this one is given.
         original: Makes the originals of what is given; without it, the augmentations that are not
             random do, with each crop's size cut from the centre.
@@ -165,8 +164,9 @@ class RecordedTransform:
         """Draw a record, of what has the shape of a batch or of one image.
 
         Args:
-            images: As of a call; or one RGB image's (height, width) in pixels, before ``after``.
-            view: Which of the views.
+            images: As a call takes them; or one RGB image's (height, width) in pixels, before
+                ``after``.
+            view: Number of the view, from 0.
 
         Raises:
             ValueError: If there is no such view.

@@ -169,7 +169,7 @@ class RecordedTransform:
 
         Args:
             image: A PIL image, a (C, H, W) tensor, or its (height, width) in pixels.
-            view: Which of the recorded views.
+            view: Number of the recorded view, from 0.
 
         Raises:
             ValueError: If there is no such view.

@@ -19,6 +19,8 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 highlight_language = "none"
 
+# The docs extra leaves it out, since it brings 53 packages.
+autodoc_mock_imports = ["stable_pretraining"]
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"

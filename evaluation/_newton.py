@@ -9,7 +9,7 @@ by conjugate gradients, which ask for products of H alone, and a search along D 
 
 Words used below:
     bound: <g, g> / (4 s), which f(W) - min f cannot exceed: H has no eigenvalue below 2 s.
-    decrease: By how much the model falls from 0 to D, which estimates f(W) - min f.
+    decrease: How much the model falls from 0 to D, which estimates f(W) - min f.
     scale: What a bound or an estimate is a share of; see ``Solutions.bounds``.
     pairs: Directions V of conjugate gradients, each with L''(W) V, the latest last. Neighbouring
         problems curve alike: the pairs of one precondition the next (Morales and Nocedal 2000).
@@ -43,13 +43,13 @@ class Solution(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """Of Newton's method.
+    """A step of Newton's method.
 
     Attributes:
         change: D, (C, D + 1).
-        decrease: By how much the quadratic model falls.
+        decrease: How much the quadratic model falls.
         pairs: Those that came up.
-        iterations: Of conjugate gradients.
+        iterations: Iterations of conjugate gradients.
         solved: Whether the model's minimum is near.
     """
 
@@ -116,7 +116,7 @@ def _newton_step(
         gradient: g.
         strength: s.
         enough: A decrease of the model that is not worth a further turn.
-        pairs: Which the preconditioner learns from.
+        pairs: Those that the preconditioner learns from.
     """
     conditioner = _Conditioner(problem, point, strength, pairs)
     change, residual = torch.zeros_like(gradient), -gradient

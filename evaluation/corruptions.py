@@ -58,7 +58,7 @@ def corrupt(
         image: PIL, of any mode that ``open_encoder``'s images come in, or a (3, H, W) tensor.
         kind: What is done to it.
         severity: From 1 to 5.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Returns:
         RGB, of the same size.
@@ -82,7 +82,7 @@ class Corrupted(Dataset[tuple[Image.Image, int]]):
         data_set: Map-style data set of (image, label), images as PIL or (3, H, W) tensors.
         kind: What is done to them.
         severity: From 1 to 5.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
 
     def __init__(self, data_set: DataSet, kind: Corruption, severity: int, seed: int = 0) -> None:

@@ -79,8 +79,8 @@ def embed(trained: Trained, data_set: DataSet, num_workers: int | None = None) -
     Args:
         trained: The network.
         data_set: Any map-style data set of (image, label), PIL images or uint8 tensors.
-        num_workers: Processes that read images; as many as there are processors, at most 16, and
-            none for a few images, unless given.
+        num_workers: Processes that read images; default: as many as there are processors, at most
+            16, and none for a few images.
 
     Raises:
         TypeError: If images or labels are of another kind.
@@ -122,7 +122,7 @@ def embed_views(
         original: What :func:`embed` made of them.
         views: K of each.
         seed: Seed of the views.
-        num_workers: Processes that make views; as of :func:`embed` unless given.
+        num_workers: Processes that make views; default: as for :func:`embed`.
 
     Raises:
         ValueError: If a feature is not finite.

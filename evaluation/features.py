@@ -58,8 +58,8 @@ def extract_features(
         transform: Prepares the data set's images instead.
         cache: Folder for the features (default: none is kept).
         batch_size: Images at a time.
-        num_workers: Processes that read images; as many as there are processors, at most 16, and
-            none for a few images, unless given.
+        num_workers: Processes that read images; default: as many as there are processors, at most
+            16, and none for a few images.
         half: Keep float16, which halves the file: 4 GB for a million of width 2,048.
 
     Raises:

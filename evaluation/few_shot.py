@@ -97,7 +97,7 @@ def draw_episodes(
 
     Args:
         labels: (n,), classes from 0.
-        shots: As of :func:`few_shot`, and so are the others.
+        shots: Labelled images of each class.
         episodes: How many.
         ways: Classes in each.
         queries: Number of query images of each class.

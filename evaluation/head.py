@@ -82,10 +82,9 @@ def measure_head(
         view_images: Number of images of which views are made.
         views: Views of each.
         seed: Seed of the images viewed, their views and the queries.
-        class_names: A name for each class; those that the data set has as ``classes`` unless
-            given, else numbers.
-        num_workers: Processes that read images and make views; as many as there are processors, at
-            most 16, and none for a few images, unless given.
+        class_names: A name for each class; default: the data set's ``classes``, or numbers.
+        num_workers: Processes that read images and make views; default: as many as there are
+            processors, at most 16, and none for a few images.
 
     Raises:
         TypeError: If an argument is of another kind, or images or labels are.

@@ -47,7 +47,7 @@ def build_transform(settings: Any) -> RecordedTransform:
     Nothing is imported: a name is looked up among :func:`known_transforms`.
 
     Args:
-        settings: Of ``RecordedTransform``, or of the transform that it is to wrap.
+        settings: Arguments of ``RecordedTransform``, or of the transform that it is to wrap.
 
     Raises:
         ValueError: If they name another class, or a class takes no such arguments.
@@ -69,8 +69,8 @@ def why_not_rebuilt(transform: RecordedTransform, settings: Any) -> str | None:
     """Why a transform is not what its settings give, or ``None`` where it is.
 
     Args:
-        transform: Which was built by other means.
-        settings: That :func:`build_transform` is to be given.
+        transform: A transform that was built by other means.
+        settings: What :func:`build_transform` is to be given.
     """
     try:
         rebuilt = build_transform(settings)

@@ -18,8 +18,8 @@ def label_part(labels: Labels, share: float, seed: int = 0) -> np.ndarray:
 
     Args:
         labels: (n,), classes from 0.
-        share: Of each class's images, above 0, at most 1; the nearest whole number of them.
-        seed: Of the draw.
+        share: Share of each class's images, above 0, at most 1; rounded to whole images.
+        seed: Seed of the draw.
 
     Returns:
         Indices, ascending.
@@ -61,7 +61,7 @@ def draw(labels: np.ndarray, counts: np.ndarray, seed: int = 0) -> tuple[np.ndar
     Args:
         labels: (n,), classes from 0.
         counts: How many of each class, (classes,).
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Indices of those drawn and of the rest, each ascending.

@@ -62,8 +62,8 @@ def linear_probe(
     Args:
         train: Features (n, D) and their classes (n,) as a pair of arrays or tensors, or what
             :func:`~star_head.evaluation.extract_features` gives. Each class from 0 on is there.
-        validation: Likewise, of images to choose the penalty by.
-        test: Likewise, of images to measure on.
+        validation: The same for the images that the penalty is chosen by.
+        test: The same for the images to measure on.
         metric: The share of right predictions, or the mean of each class's share, for which
             classes without images are left out with a warning.
         device: Where regressions are solved; default: where the training features are.

@@ -76,7 +76,7 @@ def fit_path(
         labels: (n,), integers in [0, C), each there at least once.
         strengths: Positive numbers in any order; close ones help each other.
         num_classes: C.
-        initial: (C, D + 1), where to start the strongest from; zeros unless given.
+        initial: (C, D + 1), where to start the strongest from; default: zeros.
         tolerance: By how much an objective may exceed its minimum, as such a share, as bounded or
             as estimated.
         device: Where it is computed, and the solutions will lie.

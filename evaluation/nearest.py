@@ -62,7 +62,7 @@ def nearest_neighbours(
     Args:
         train: Features (n, D) and their classes (n,) as a pair of arrays or tensors, or what
             :func:`~star_head.evaluation.extract_features` gives. They are read a part at a time.
-        test: Likewise, of images to measure on.
+        test: The same for the images to measure on.
         k: How many neighbours vote.
         temperature: The smaller, the more the nearest outvote the others.
         device: Where neighbours are found; default: where the training features are.

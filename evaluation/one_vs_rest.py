@@ -64,7 +64,7 @@ class _Open(NamedTuple):
     """Problems that are not solved yet, m of them, each a class of a task against the rest.
 
     Attributes:
-        number: Which of all problems each is, (m,).
+        number: Index of each among all problems, (m,).
         task: Whose kernel it has, (m,).
         y: 1 for its class and -1 for the rest, (m, n).
         a: The unknowns, (m, n).

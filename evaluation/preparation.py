@@ -58,8 +58,8 @@ class EvaluationTransform:
         normalize: Mean and standard deviation of the pixels in [0, 1].
         pixel_range: The pixel values (low, high) that become black and white, in images of more
             than 8 bits; without it they are an error.
-        background: The colour (red, green, blue) under transparent pixels; those stored under them
-            unless given.
+        background: The colour (red, green, blue) under transparent pixels; default: those that are
+            stored there.
     """
 
     def __init__(

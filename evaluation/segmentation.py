@@ -86,16 +86,16 @@ def segmentation_probe(
         encoder: From :func:`~star_head.evaluation.open_encoder`; stays as it is.
         train: Map-style data set of (image, mask): masks are PIL images of one channel or of a
             palette, or integer arrays (H, W) of their image's size, each pixel a class from 0.
-        test: Likewise.
+        test: The same for the images to measure on.
         num_classes: Classes; other values than these and ``ignore`` are an error.
         head: What is trained.
-        input_size: Side of the images in pixels; the encoder's own unless given.
+        input_size: Side of the images in pixels; default: the encoder's own.
         epochs: Passes over the training images.
         batch_size: Images a step.
-        learning_rate: Of AdamW.
+        learning_rate: Learning rate of AdamW.
         ignore: Value of pixels without a class.
-        seed: Of the head's weights and the order.
-        num_workers: Processes that read images; by the processors unless given.
+        seed: Seed of the head's weights and of the order.
+        num_workers: Processes that read images; default: by the number of processors.
         checkpoint: File from which an interrupted training goes on; written after each epoch.
 
     Raises:

@@ -10,7 +10,7 @@ from star_head._checks import describe
 def spatial_features(backbone: nn.Module, images: Tensor) -> Tensor:
     """The last features of a timm backbone before pooling, as a map.
 
-    Of a CNN what ``forward_features`` gives, of a vision transformer its patch tokens, normalised
+    For a CNN what ``forward_features`` gives; for a vision transformer its patch tokens, normalised
     as for the classifier and laid out as the patches lie.
 
     Args:

@@ -59,8 +59,8 @@ def open_trained(
 
     Args:
         checkpoint: Path of the file.
-        transform: What made the views, where the file names other classes or there is none; read
-            from the file unless given.
+        transform: What made the views, where the file names other classes or there is none;
+            default: read from the file.
 
     Raises:
         TypeError: If ``transform`` records nothing.

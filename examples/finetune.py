@@ -98,10 +98,10 @@ def main(
             "mstd" in it, timm 1.0.31 and Pillow 13 fail at times.
         min_scale: Smallest share of a random crop's area.
         validate: Measure on the validation images, and do not train on them.
-        label_share: Share of each class's images to train on, all unless given: the same images for
+        label_share: Share of each class's images to train on (default: all), the same images for
             every encoder.
         seed: Seed of the run.
-        num_workers: Loader processes beside each training process; by its processors unless given.
+        num_workers: Loader processes beside each training process; default: by its processors.
         output: Folder for checkpoints, logs, model/ and finetune.json.
         ckpt_path: Go on from this checkpoint; "last": from the output's last, if it is there.
         trainer: Further arguments of Lightning's Trainer, such as --trainer.devices=4.

@@ -48,8 +48,8 @@ def main(
 
     Args:
         encoder: An exported folder, a checkpoint or a timm name.
-        data_dir: Where each data set has its folder, ``data`` unless given; for ``folder``, a
-            folder of class folders.
+        data_dir: Where each data set has its folder, default ``data``; for ``folder``, a folder of
+            class folders.
         dataset: Data set (default: all found under ``--data_dir``).
         k: How many neighbours vote; several numbers, ``"[1,20,200]"``, cost no more than the last.
         temperature: The smaller, the more the nearest outvote the others.

@@ -74,8 +74,8 @@ def main(
 
     Args:
         encoder: An exported folder, a checkpoint or a timm name.
-        data_dir: Where each data set has its folder, ``data`` unless given; for ``folder``, a
-            folder of class folders.
+        data_dir: Where each data set has its folder, default ``data``; for ``folder``, a folder of
+            class folders.
         dataset: Data set (default: all found under ``--data_dir``).
         half: Keep features in half precision.
         label_share: Shares of each class's training and validation labels to fit with, all unless

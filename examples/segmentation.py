@@ -47,13 +47,13 @@ def main(
             transparency.
         dataset: What to segment.
         head: One linear layer, or a 3x3 convolution before it.
-        input_size: Side in pixels to which images are resized; the encoder's own unless given.
+        input_size: Side in pixels to which images are resized; default: the encoder's own.
         epochs: Passes over the training images.
         batch_size: Images a step.
-        learning_rate: Of AdamW.
+        learning_rate: Learning rate of AdamW.
         max_images: Train on so many images only, evenly spread.
-        seed: Of the head's weights and the order.
-        num_workers: Processes that read images; by the processors unless given.
+        seed: Seed of the head's weights and of the order.
+        num_workers: Processes that read images; default: by the number of processors.
         device: Where torch computes.
         output: Folder for segmentation.json and for what an interrupted command goes on from.
     """

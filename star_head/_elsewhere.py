@@ -46,5 +46,5 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 def _extra(text: str) -> str:
     """How to install what a module needs, which it says itself."""
-    found = re.search(r"star-head\[\w+\]", text)
+    found = re.search(r"star-head\[[\w-]+\]", text)
     return f'; it needs pip install "{found.group()}"' if found else ""

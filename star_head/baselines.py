@@ -54,9 +54,9 @@ class AugSelf(nn.Module):
 
     Args:
         num_features: Width D of the backbone's features.
-        statistics: Of the parameters, as ``STARProjectionHead`` takes them.
-        tasks: Weight of each task; ``{"crop": 1, "color": 1}``, as for STL10 in the paper, unless
-            given. For ImageNet100 the paper has 0.5 and 0.5.
+        statistics: Those of the parameters, as ``STARProjectionHead`` takes them.
+        tasks: Weight of each task; default: ``{"crop": 1, "color": 1}``, as for STL10 in the
+            paper. For ImageNet100 the paper has 0.5 and 0.5.
         hidden_dim: Width H of the MLPs.
         parameters: Name of each number in ``params``, of a transform other than the paper's:
             ``RecordedTransform(...).parameters``.

@@ -40,9 +40,9 @@ def load_official_checkpoint(
 
     Args:
         path: Path of the file.
-        statistics: Those of the augmentation parameters, which the file lacks: those of STL10
-            for a ResNet of basic blocks (the paper's ResNet-18), of ImageNet100 for one of
-            bottlenecks (its ResNet-50), unless given.
+        statistics: Those of the augmentation parameters, which the file lacks; default: STL10's
+            for a ResNet of basic blocks (the paper's ResNet-18), ImageNet100's for one of
+            bottlenecks (its ResNet-50).
 
     Returns:
         Backbone weights and head. ``create_backbone("resnet18").load_state_dict(...)`` takes the

@@ -66,8 +66,8 @@ class EquivariantPredictor(nn.Module):
 
     Args:
         embedding_dim: Width d of the embeddings.
-        parameter_dim: Number P of augmentation parameters; unless given, that of the statistics,
-            or 11 without any.
+        parameter_dim: Number P of augmentation parameters; default: that of the statistics, or 11
+            without any.
         statistics: ``"stl10"``, ``"imagenet100"`` or a (mean, std) pair. They are buffers, so a
             state_dict brings them too; without any, ``forward`` raises.
         norm_layer: Norm class of phi's hidden layers; ``None`` for no norm.

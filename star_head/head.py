@@ -60,8 +60,8 @@ class STARProjectionHead(nn.Module):
         statistics: Statistics of the augmentation parameters, which :meth:`predict` standardises:
             ``"stl10"``, ``"imagenet100"`` or a (mean, std) pair, for example of
             ``estimate_statistics``.
-        parameter_dim: Number P of augmentation parameters; unless given, that of the statistics,
-            or the paper's 11 without any.
+        parameter_dim: Number P of augmentation parameters; default: that of the statistics, or
+            the paper's 11 without any.
         norm_layer: Norm class, called with the number of channels; ``None`` for no norm.
         act_layer: Activation class.
         device: Device of the parameters.

@@ -85,12 +85,15 @@ def run_apart(
     )
 
 
-def in_one_process_and_in_two(folder: Path, *arguments: object) -> list[dict[str, Any]]:
-    """What ``tests/examples/two_processes.py`` leaves, run by itself and by torchrun.
+def in_one_process_and_in_two(
+    folder: Path, *arguments: object, script: str = "tests/examples/two_processes.py"
+) -> list[dict[str, Any]]:
+    """What a script leaves in ``result.pt``, run by itself and by torchrun.
 
     Args:
         folder: Where each run has a folder of its own.
         *arguments: Of the script, behind its folder.
+        script: Its path, from the repository's root.
     """
     results = []
     for name, launcher in {
@@ -99,8 +102,8 @@ def in_one_process_and_in_two(folder: Path, *arguments: object) -> list[dict[str
     }.items():
         place = folder / name
         place.mkdir()
-        script = ("tests/examples/two_processes.py", place, *arguments)
-        output_of(run_apart(*script, launcher=launcher, GLOO_SOCKET_IFNAME="lo"))
+        command = (script, place, *arguments)
+        output_of(run_apart(*command, launcher=launcher, GLOO_SOCKET_IFNAME="lo"))
         results.append(torch.load(place / "result.pt", weights_only=True))
     return results
 

@@ -59,6 +59,16 @@ def test_an_adapters_name_says_so(name: str) -> None:
         exec(f"from star_head import {name}", {})
 
 
+def test_an_adapters_library_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stable_pretraining", None)
+    monkeypatch.delitem(sys.modules, "star_head.adapters.stable_pretraining", raising=False)
+    extra = r'pip install "star-head\[stable-pretraining\]"'
+    with pytest.raises(ImportError, match=f"needs stable-pretraining: {extra}"):
+        importlib.import_module("star_head.adapters.stable_pretraining")
+    with pytest.raises(ImportError, match=extra):
+        exec("from star_head import RecordedMultiViewTransform", {})
+
+
 @pytest.mark.parametrize("name", ["NoSuchThing", "InfoNCE", "_Movable", "__wrapped__", "torch"])
 def test_other_names_are_missing_as_of_any_module(name: str) -> None:
     assert not hasattr(star_head, name)

@@ -23,7 +23,7 @@ import star_head, torch
 from star_head import metrics
 assert {root!r} not in star_head.__file__, star_head.__file__
 foreign = {{"lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "sklearn"}}
-foreign |= {{"kornia"}}
+foreign |= {{"kornia", "stable_pretraining"}}
 assert not foreign & sys.modules.keys(), foreign & sys.modules.keys()
 head = star_head.STARProjectionHead(8, 8, 4, num_experts=2, statistics="stl10")
 z = head(torch.randn(6, 8))
@@ -43,10 +43,11 @@ from star_head.checkpoint import load_official_checkpoint
 
 assert sys.prefix in __file__, __file__
 others = ["lightly", "timm", "torchvision", "lightning", "pytorch_lightning", "PIL", "scipy"]
-others += ["kornia"]
+others += ["kornia", "stable_pretraining"]
 for name in others:
     assert importlib.util.find_spec(name) is None, name
-for name in ("lightly", "device", "timm", "torchvision", "lightning", "kornia"):
+adapters = ["lightly", "device", "timm", "torchvision", "lightning", "kornia"]
+for name in [*adapters, "stable_pretraining"]:
     try:
         importlib.import_module(f"star_head.adapters.{name}")
     except ImportError as error:

@@ -11,7 +11,7 @@ class RecordedBatch(NamedTuple):
     """What was done to a batch to make one view of each image: enough to do it again.
 
     Attributes:
-        view: Which of the views it is of.
+        view: Number of the view, from 0.
         shape: The batch's, (B, C, H, W).
         values: The numbers, in the order and units of the transform's ``parameters``: (B, P), or
             (P,) where it was drawn for one size.

@@ -16,8 +16,8 @@ class Canvas(NamedTuple):
     followed: a crop after one is given as if the image had not been turned.
 
     Attributes:
-        height: Of all images, in pixels.
-        width: Likewise.
+        height: Height of all images in pixels.
+        width: Their width in pixels.
         top: (B,), as the following ones.
         left: See above.
         down: See above.

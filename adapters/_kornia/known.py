@@ -67,8 +67,8 @@ def uniform(
     """Numbers drawn between bounds.
 
     Args:
-        parts: Of each number its name, the key of what kornia keeps, and that of its sampler,
-            which is the same unless given.
+        parts: A tuple for each number: its name, the key of what kornia keeps, and that of its
+            sampler (default: the same key).
         read: Where the numbers are not what kornia keeps.
     """
     numbers = tuple(number for number, _, _ in parts)

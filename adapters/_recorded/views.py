@@ -22,9 +22,9 @@ class RecordedAugmentation(NamedTuple):
     """What was done to an image to make one view, by any transform: enough to do it again.
 
     Attributes:
-        view: Which of the transform's recorded views it is of.
-        height: The source image's, in pixels.
-        width: The source image's, in pixels.
+        view: Number of the view among the transform's recorded ones, from 0.
+        height: Height of the source image in pixels.
+        width: Width of the source image in pixels.
         values: The numbers, in the order and units of the transform's ``parameters``.
         draws: What every operation drew, in the shape of the tree.
         tree: The transform's parts and their arguments, of which the draws are.

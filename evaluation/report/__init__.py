@@ -26,8 +26,8 @@ def write_report(
         folder: Where both files go.
         dataset: What the images are of, for the reader.
         data_dir: Where they lay.
-        held_out: Whether no network that was pretrained on this data set has seen them; the page
-            says nothing of it unless given.
+        held_out: Whether no network that was pretrained on this data set has seen them; with
+            ``None`` the page says nothing of it.
 
     Returns:
         What report.json holds.

@@ -40,11 +40,11 @@ def measure_each(
 
     Args:
         dataset: The data set; ``"all"``: those that :func:`available` names.
-        data_dir: As of :func:`load_transfer`.
+        data_dir: As in :func:`load_transfer`.
         measure: Called with each data set.
-        pixel_range: As of :func:`load_transfer`, for ``"folder"``.
-        background: Likewise.
-        folders: Likewise.
+        pixel_range: For ``"folder"``, as in :func:`load_transfer`.
+        background: For ``"folder"``, as in :func:`load_transfer`.
+        folders: For ``"folder"``, as in :func:`load_transfer`.
 
     Returns:
         Those that could not, after printing why.

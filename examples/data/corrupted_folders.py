@@ -21,7 +21,7 @@ def find_corrupted(root: Path, names: Sequence[str]) -> dict[tuple[str, int], Im
 
     Args:
         root: The folder.
-        names: Of the classes, in the order of their labels; other folders of classes are left out.
+        names: Class names in the order of the labels; other folders of classes are left out.
 
     Returns:
         Images by kind and severity.

@@ -52,16 +52,16 @@ class ImageDataModule(SeededDataModule):
         dataset: What to train on; see ``image_data.load_images``.
         data_dir: Where its files are, or are fetched to; default ``data``.
         batch_size: Images in a batch, over all processes together.
-        transform: Makes the views: STARTransform, with its defaults at the data set's usual size
-            unless given, or any other of torchvision or lightly, which RecordedTransform wraps;
-            its images are made RGB first.
-        statistics: Of the augmentation parameters: the authors' of a data set, or estimated for
-            these images and this transform unless given.
+        transform: Makes the views: STARTransform (default: at the data set's usual size), or any
+            other of torchvision or lightly, which RecordedTransform wraps; its images are made
+            RGB first.
+        statistics: Mean and standard deviation of the augmentation parameters: the authors' of a
+            data set; default: estimated for these images and this transform.
         augment: ``"host"``: loader workers make the views with Pillow. ``"device"``: they only
             fetch images and draw records, and the views are made in batches on the device that
             trains.
-        num_workers: Loader processes beside each training process; as many as it has processors
-            to itself, at most 16, unless given.
+        num_workers: Loader processes beside each training process; default: as many as it has
+            processors to itself, at most 16.
         class_names: For ``"imagenet100"``, a file with the class folders to take, one a line.
         skip_unreadable: Leave out image files that cannot be read, where they stop the run else.
         cache: Folder for the decoded images of a folder of images, which are then read from

@@ -47,9 +47,9 @@ def load_few_shot(
             and test images together. ``"folder"``: what :func:`load_images` pretrains on.
         data_dir: Where the data set has its folder: cifar-100-python, CUB_200_2011/images,
             plant_disease/train and plant_disease/test or valid. For ``"folder"``, the folder.
-        pixel_range: For ``"folder"``, as of :func:`load_images`.
-        background: Likewise.
-        folders: Likewise.
+        pixel_range: For ``"folder"``, as in :func:`load_images`.
+        background: For ``"folder"``, as in :func:`load_images`.
+        folders: For ``"folder"``, as in :func:`load_images`.
 
     Raises:
         ValueError: If the data set is not there, with how to get it, or its images are not in

@@ -62,18 +62,18 @@ def load_images(
             least two folders, these are the classes and every fifth image is a test image, but
             the only one of a class; all images are pretrained on, those of the test too, without
             their labels. Else there are no classes, train and test.
-        data_dir: Where the files are; ``data`` unless given, and not needed for digits.
+        data_dir: Where the files are; default: ``data``. Not needed for digits.
         class_names: For ``"imagenet100"``, a text file with one class folder's name a line, of
-            the classes to take; lines that are empty or begin with # are passed over. All classes
-            unless given.
+            the classes to take; lines that are empty or begin with # are passed over. Default: all
+            classes.
         skip_unreadable: Decode all image files once beforehand, and leave out those that cannot
             be read, with a warning; else reading such a file is an error.
         cache: Folder for the decoded pixels of image files, where later runs find them too: three
             bytes a pixel. Other data sets need none.
         pixel_range: The pixel values (low, high) that become black and white, in image files of
             more than 8 bits. Without it, reading such a file is an error.
-        background: The colour (red, green, blue) under transparent pixels of image files; those
-            stored under them unless given.
+        background: The colour (red, green, blue) under transparent pixels of image files; default:
+            those that are stored there.
         folders: For ``"folder"``, what the folders at its top are, where their names do not say:
             ``"splits"``, ``"classes"``, or ``"unlabelled"``, of images without classes.
 
@@ -135,14 +135,14 @@ def load_labelled(
     """Load the training and test images of a data set with classes.
 
     Args:
-        name: As of :func:`load_images`.
-        data_dir: Likewise.
-        batch_size: Of training, which needs at least so many images.
+        name: As in :func:`load_images`.
+        data_dir: As in :func:`load_images`.
+        batch_size: Batch size of training, which needs at least so many images.
         max_images: Take so many training images only: of image files an even part of each class,
             of other data sets the first.
-        pixel_range: As of :func:`load_images`.
-        background: Likewise.
-        folders: Likewise.
+        pixel_range: As in :func:`load_images`.
+        background: As in :func:`load_images`.
+        folders: As in :func:`load_images`.
 
     Raises:
         ValueError: If there are no classes or too few images, or as :func:`load_images`.

@@ -33,7 +33,7 @@ class Conversion(NamedTuple):
     Attributes:
         pixel_range: The pixel values that become black and white, where a file has more than 8
             bits; such a file is an error without.
-        background: The colour under transparent pixels; those stored under them unless given.
+        background: The colour under transparent pixels; default: those that are stored there.
     """
 
     pixel_range: PixelRange | None = None

@@ -28,7 +28,7 @@ class Images(Dataset[tuple[Any, int]]):
 
     Args:
         source: Where the images come from; parts of a data set share it.
-        indices: Which of its images these are, in order.
+        indices: Indices of these images in the source, in order.
         labels: A class for each of these images, -1 where it has none.
         transform: Applied to each image; ``None`` leaves it as it is.
     """

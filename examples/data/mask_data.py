@@ -62,7 +62,7 @@ class Drawings(Dataset[tuple[Image.Image, np.ndarray]]):
     """Images with transparency, on white, and as mask where something is drawn: 1, else 0.
 
     Args:
-        paths: Of the images.
+        paths: Paths of the images.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:

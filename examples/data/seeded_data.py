@@ -21,8 +21,8 @@ class SeededDataModule(LightningDataModule):
     Args:
         batch_size: Items in a batch, over all processes together.
         seed: Seed of the run.
-        num_workers: Loader processes beside each training process; as many as it has processors
-            to itself, at most 16, unless given.
+        num_workers: Loader processes beside each training process; default: as many as it has
+            processors to itself, at most 16.
     """
 
     def __init__(self, batch_size: int, seed: int, num_workers: int | None) -> None:

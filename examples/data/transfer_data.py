@@ -87,14 +87,14 @@ def load_transfer(
             and digits need no files. ``"folder"``: ``train``, ``val`` and ``test``, or other usual
             names of these, with class folders in them; or what :func:`load_images` takes that has
             classes.
-        data_dir: default ``data``. Where each data set has its folder as torchvision lays
-            it out: food-101, mit67, oxford-iiit-pet, flowers-102, caltech101, stanford_cars,
-            fgvc-aircraft-2013b, dtd, SUN397, cifar-10-batches-py, cifar-100-python, stl10_binary,
-            imagenet100 (with train and val in it), FashionMNIST (or its four .gz files). For
-            ``"folder"``, the folder.
-        pixel_range: For ``"folder"``, as of :func:`load_images`.
-        background: Likewise.
-        folders: Likewise.
+        data_dir: Where each data set has its folder, laid out as torchvision does it; default:
+            ``data``. The folders are food-101, mit67, oxford-iiit-pet, flowers-102, caltech101,
+            stanford_cars, fgvc-aircraft-2013b, dtd, SUN397, cifar-10-batches-py,
+            cifar-100-python, stl10_binary, imagenet100 (with train and val in it), FashionMNIST
+            (or its four .gz files). For ``"folder"``, the folder.
+        pixel_range: For ``"folder"``, as in :func:`load_images`.
+        background: For ``"folder"``, as in :func:`load_images`.
+        folders: For ``"folder"``, as in :func:`load_images`.
 
     Raises:
         ValueError: If the data set is not there, with how to get it; if it is not as expected;

@@ -38,7 +38,7 @@ def read_listing(name: ListedName, root: Path) -> Listing:
     """Read a data set's annotation files and see that all images are there.
 
     Args:
-        name: Of the data set; its parts are its own, as published. ``"caltech101"`` has none: 30
+        name: Name of the data set; its parts are those published. ``"caltech101"`` has none: 30
             images of each class are drawn to train on, five of them to choose by, and the rest is
             for the test, without ``BACKGROUND_Google``, which is no class. That is the 2,525,
             505 and 5,647 images of Lee et al. 2021 (AugSelf, arXiv 2111.09613), whose counts the

@@ -39,7 +39,7 @@ class VOCBoxes(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
     Args:
         data_dir: Folder with VOCdevkit/VOC2007 and VOCdevkit/VOC2012.
-        parts: Which parts, :data:`TRAIN` or :data:`TEST`.
+        parts: The parts, :data:`TRAIN` or :data:`TEST`.
         flip: Mirror every other image, by chance, drawn from torch's generator.
 
     Raises:

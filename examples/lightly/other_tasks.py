@@ -52,7 +52,7 @@ class Features:
     """Notes what a backbone makes of each batch of images, until it is asked.
 
     Args:
-        backbone: Of the method.
+        backbone: The method's backbone.
     """
 
     def __init__(self, backbone: nn.Module) -> None:

@@ -102,7 +102,7 @@ class DetectionModule(LightningModule):
     The drops come after 3/4 and 11/12 of the iterations: 18,000 and 22,000 of MoCo's 24,000.
 
     Args:
-        detector: Of :func:`build_detector`.
+        detector: What :func:`build_detector` gives.
         batch_size: Images in a batch over all processes, in proportion to which the rate grows.
         iterations: Steps in all.
         finetune: Train the backbone too, its norms by the batch's statistics. Else it is frozen,
@@ -203,7 +203,7 @@ def average_precision(summary: dict[str, Any]) -> dict[str, float]:
     """AP, AP50 and AP75 out of what torchmetrics computes, in percent.
 
     Args:
-        summary: Of ``MeanAveragePrecision(extended_summary=True)``.
+        summary: What ``MeanAveragePrecision(extended_summary=True)`` computes.
 
     Returns:
         As COCO defines them, the mean of the precision at 101 recalls; and, with ``VOC07`` before

@@ -42,8 +42,8 @@ class SeededData(SeededDataModule):
         test: What is measured on.
         batch_size: Items in a batch, over all processes together.
         seed: Seed of the run.
-        num_workers: Loader processes beside each training process; as many as it has processors
-            to itself, at most 16, unless given.
+        num_workers: Loader processes beside each training process; default: as many as it has
+            processors to itself, at most 16.
         collate_fn: Makes a batch of items; default: PyTorch's.
         settings: What else must be the same when a run goes on, plain values by name.
 

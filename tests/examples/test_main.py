@@ -74,10 +74,11 @@ def test_all_that_the_scripts_import_is_looked_for() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 imported.add(str(node.module).partition(".")[0])
     core = {"star_head", "torch", "numpy", "einops"}
-    # They come with torchvision, jsonargparse, timm and Lightning; kornia has an extra of its own,
-    # and pytorch_lightning is Lightning's other name, tried where that is missing.
+    # They come with torchvision, jsonargparse, timm and Lightning; kornia and stable_pretraining
+    # have extras of their own, and pytorch_lightning is Lightning's other name, tried where that
+    # is missing.
     beside = {"PIL", "yaml", "safetensors", "huggingface_hub", "lightning_utilities", "kornia"}
-    beside |= {"pytorch_lightning"}
+    beside |= {"pytorch_lightning", "stable_pretraining"}
     assert imported - set(sys.stdlib_module_names) - core - beside <= set(command._NEEDED)
 
 
