@@ -144,8 +144,7 @@ def _differences(comparison: Comparison) -> list[Column]:
     first, *others = comparison.methods
     columns = []
     for measure in comparison.measured(accuracies(comparison.transfer)):
-        pairs = {title_of(name): comparison.pairs(name, first, measure) for name in others}
-        values = {name: [a - b for a, b in of_seed] for name, of_seed in pairs.items()}
+        values = {title_of(n): comparison.differences(n, first, measure) for n in others}
         columns.append(Column(measure.title, values))
     return columns
 

@@ -35,7 +35,9 @@ class Measure(NamedTuple):
     chance: Callable[[Run], float | None] | None = None
 
 
-def _inside(*keys: str, scale: float = 1) -> Callable[[Run], float | None]:
+def inside(*keys: str, scale: float = 1) -> Callable[[Run], float | None]:
+    """What gives a number by its keys, one within the other."""
+
     def look(run: Run) -> float | None:
         found: Any = run
         for key in keys:
@@ -58,31 +60,25 @@ def _r2(chosen: Callable[[str], bool]) -> Callable[[Run], float | None]:
     return average
 
 
-def _elsewhere(run: Run) -> float | None:
-    values = run["linear elsewhere"].values()
-    return 100 * mean(values) if values else None
-
-
-NEAREST = Measure("1-NN, %", _inside("1-NN", scale=100), 1)
-LINEAR = Measure("linear, %", _inside("linear", scale=100), 1)
-ELSEWHERE = Measure("linear, other set, %", _elsewhere, 1)
-FEW_SHOT = Measure("5-way 5-shot, %", _inside("5-shot", scale=100), 1)
+NEAREST = Measure("1-NN, %", inside("1-NN", scale=100), 1)
+LINEAR = Measure("linear, %", inside("linear", scale=100), 1)
+FEW_SHOT = Measure("5-way 5-shot, %", inside("5-shot", scale=100), 1)
 CORRELATION = Measure(
     "canonical correlation",
-    _inside("canonical correlation", "measured"),
-    chance=_inside("canonical correlation", "by chance"),
+    inside("canonical correlation", "measured"),
+    chance=inside("canonical correlation", "by chance"),
 )
 R2_GEOMETRY = Measure("R^2, geometry", _r2(GEOMETRY.__contains__))
 R2_COLOUR = Measure("R^2, colour", _r2(COLOUR.__contains__))
 R2_OTHERS = Measure("R^2, blur and others", _r2(lambda name: name not in (*GEOMETRY, *COLOUR)))
 RANK = Measure(
     "MRR",
-    _inside("equivariance", "measured", "mean_reciprocal_rank"),
-    chance=_inside("equivariance", "by chance", "mean_reciprocal_rank"),
+    inside("equivariance", "measured", "mean_reciprocal_rank"),
+    chance=inside("equivariance", "by chance", "mean_reciprocal_rank"),
 )
-PROCESSOR = Measure("step, CPU ms", _inside("step", "processor seconds", scale=1e3), 1)
-WALL = Measure("step, ms", _inside("step", "wall seconds", scale=1e3), 1)
-MEMORY = Measure("memory, MB", _inside("step", "memory", scale=1e-6), 0)
+PROCESSOR = Measure("step, CPU ms", inside("step", "processor seconds", scale=1e3), 1)
+WALL = Measure("step, ms", inside("step", "wall seconds", scale=1e3), 1)
+MEMORY = Measure("memory, MB", inside("step", "memory", scale=1e-6), 0)
 
 KEPT = (CORRELATION, RANK, R2_GEOMETRY, R2_COLOUR, R2_OTHERS)
 COSTS = (PROCESSOR, WALL, MEMORY)
@@ -94,15 +90,9 @@ def accuracies(transfer: Iterable[str]) -> tuple[Measure, ...]:
     return (
         NEAREST,
         LINEAR,
-        *(
-            Measure(f"linear on {n}, %", _inside("linear elsewhere", n, scale=100), 1)
-            for n in names
-        ),
+        *(Measure(f"linear on {n}, %", inside("linear elsewhere", n, scale=100), 1) for n in names),
         FEW_SHOT,
-        *(
-            Measure(f"5-shot on {n}, %", _inside("5-shot elsewhere", n, scale=100), 1)
-            for n in names
-        ),
+        *(Measure(f"5-shot on {n}, %", inside("5-shot elsewhere", n, scale=100), 1) for n in names),
     )
 
 
@@ -162,6 +152,10 @@ class Comparison(NamedTuple):
         seeds = sorted(self.runs[method].keys() & self.runs[other].keys())
         found = ((measure.of(self.runs[m][seed]) for m in (method, other)) for seed in seeds)
         return [(a, b) for a, b in found if a is not None and b is not None]
+
+    def differences(self, method: str, other: str, measure: Measure) -> list[float]:
+        """A measure of a method less another's, for each seed that both have."""
+        return [a - b for a, b in self.pairs(method, other, measure)]
 
     def difference(self, method: str, measure: Measure) -> PairedDifference | None:
         """How far a method lies above the first, where both have it and it is not the first."""
