@@ -22,7 +22,7 @@ class Failed(Exception):
 def do_all(runs: Sequence[Run], output: Path, jobs: int, threads: int) -> list[str]:
     """Do those runs that have no results yet.
 
-    The first alone: what is wrong with the settings shows in each.
+    The very first is done alone: what is wrong with the settings shows in each.
 
     Args:
         runs: The runs, in order.
@@ -34,7 +34,7 @@ def do_all(runs: Sequence[Run], output: Path, jobs: int, threads: int) -> list[s
         What is to be said of those that failed; the others were done nevertheless.
 
     Raises:
-        Failed: If the first fails.
+        Failed: If the very first fails.
     """
     left = [run for run in runs if not run.result(output).exists()]
     failed: list[str] = []
@@ -44,9 +44,10 @@ def do_all(runs: Sequence[Run], output: Path, jobs: int, threads: int) -> list[s
     bar = tqdm(total=len(runs), initial=len(runs) - len(left), unit="run")
     with bar, _ending_on_sigterm(), ThreadPoolExecutor(jobs) as pool:
         try:
-            processes.do(left[0])
-            bar.update()
-            for future in as_completed([pool.submit(processes.do, run) for run in left[1:]]):
+            if len(left) == len(runs):
+                processes.do(left.pop(0))
+                bar.update()
+            for future in as_completed([pool.submit(processes.do, run) for run in left]):
                 try:
                     future.result()
                 except Failed as error:
