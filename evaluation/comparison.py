@@ -43,8 +43,9 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Pa
         ValueError: If there are none, a number is not finite, or they are not as many.
 
     Example:
-        >>> paired_difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0])
-        PairedDifference(mean=2.0, interval=2.4841377118437524, pairs=3)
+        >>> found = paired_difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0])
+        >>> f"{found.mean:+.1f} ± {found.interval:.2f} of {found.pairs} pairs"
+        '+2.0 ± 2.48 of 3 pairs'
     """
     for name, given in (("values", values), ("reference", reference)):
         if isinstance(given, str) or not all(isinstance(value, int | float) for value in given):

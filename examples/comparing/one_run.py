@@ -1,6 +1,6 @@
 """Does one run of a comparison, in a process of its own: trains, and measures what came out.
 
-python -m star_head.examples.comparing.one_run OUTPUT METHOD SEED THREADS
+python -m star_head.examples.comparing.one_run OUTPUT METHOD SEED THREADS STARTED
 """
 
 import sys
@@ -18,16 +18,16 @@ from star_head.examples.comparing.plan import Plan, Run
 from star_head.examples.pretrain import create_cli, train
 
 
-def do(output: Path, run: Run, threads: int) -> None:
+def do(output: Path, run: Run, threads: int, started: float) -> None:
     """Write the run's JSON file.
 
     Args:
         output: Folder of the comparison.
         run: Which is done.
         threads: How many it has.
+        started: The system's time when this was asked for, before anything was imported.
     """
     torch.set_num_threads(threads)
-    started = time.perf_counter()
     plan = Plan.read(output)
     folder = run.folder(output)
     sys.argv[1:] = plan.pretrain_arguments(run, output, threads)
@@ -54,14 +54,14 @@ def do(output: Path, run: Run, threads: int) -> None:
         epochs = found["epochs"]
     encoder.backbone.to(device)
     found |= {"epochs": epochs, **measure_encoder(encoder, data, watch, threads - 1)}
-    seconds |= {"evaluation": watch.seconds, "all": time.perf_counter() - started}
+    seconds |= {"evaluation": watch.seconds, "all": time.time() - started}
     write_json(run.result(output), found | {"seconds": seconds})
 
 
 def main() -> None:
     """Do the run that the command line names."""
-    output, method, seed, threads = sys.argv[1:]
-    do(Path(output), Run(method, int(seed)), int(threads))
+    output, method, seed, threads, started = sys.argv[1:]
+    do(Path(output), Run(method, int(seed)), int(threads), float(started))
 
 
 if __name__ == "__main__":

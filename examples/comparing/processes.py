@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -73,7 +74,7 @@ class _Processes:
         log = run.log(self.output)
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "star_head.examples.comparing.one_run", str(self.output)]
-        command += [run.method, str(run.seed), str(self.threads)]
+        command += [run.method, str(run.seed), str(self.threads), str(time.time())]
         with open(log, "wb") as file:
             process = subprocess.Popen(
                 command,
