@@ -35,7 +35,7 @@ def run(main: Callable[..., None], several: str | None = None, dotted: str | Non
     if several is not None:
         parser.add_argument(several, nargs="+", help="One or several.")
     own, others = split_dotted(arguments) if dotted else (arguments, [])
-    parser.add_function_arguments(main, skip={several or dotted})
+    parser.add_function_arguments(main, skip={name for name in (several, dotted) if name})
     given = parser.parse_args(own).as_dict()
     main(**given, **({dotted: others} if dotted else {}))
 

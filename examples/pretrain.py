@@ -119,7 +119,8 @@ def create_module(
         star = STARBaseline(encoder, head, predicted, loss)
     elif task == "essl":
         # A model that is made for one size takes no other.
-        fixed = encoder.pretrained_cfg.get("fixed_input_size", False)
+        made: Any = encoder.pretrained_cfg
+        fixed = made.get("fixed_input_size", False)
         turned = ESSL(width, hidden_dim=min(2048, 4 * hidden_dim))
         star = STARBaseline(encoder, head, turned, loss, turned_size=input_size if fixed else None)
     return STARModule(star, batch_size=batch_size, **training)

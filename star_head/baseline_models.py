@@ -71,7 +71,7 @@ class STARBaseline(STAR):
             )
         self.task = task
         self.turned_size = turned_size
-        self.loss: nn.Module = _WithTask(self.loss)
+        self.loss = _WithTask(self.loss)  # type: ignore[assignment]  # called as the one within
 
     def embed(self, views: STARViews) -> STAROutput:
         """As of ``STAR``; in place of predictions stands the task's loss.

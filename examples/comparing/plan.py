@@ -71,13 +71,16 @@ class Plan(NamedTuple):
             own = load_transfer(name, self.data_dir, **options)
         others: dict[str, TransferData] = {}
         for source in self.transfer:
-            name, place = source, self.transfer_dir
-            if source not in get_args(TransferName):
-                name, place = Path(source).expanduser().resolve().name, Path(source).expanduser()
-            if name in others:
-                raise ValueError(f"transfer: expected names that differ, got {name!r} twice")
-            kind = cast(TransferName, source if source == name else "folder")
-            others[name] = load_transfer(kind, place)
+            by_name = source in get_args(TransferName)
+            place = self.transfer_dir if by_name else Path(source).expanduser()
+            title = source if place is None or by_name else place.resolve().name
+            if title in others:
+                raise ValueError(f"transfer: expected names that differ, got {title!r} twice")
+            try:
+                kind = cast(TransferName, source) if by_name else "folder"
+                others[title] = load_transfer(kind, place)
+            except ValueError as error:
+                raise ValueError(f"transfer: {source}: {error}") from error
         named = {} if own is None else {"": own}
         enough = {
             name: data
