@@ -2,8 +2,8 @@
 
     python -m benchmarks.comparison_tables
 
-What is in the page was made from results/compare/ beside this file: a folder for each data set, with
-the JSON files of its runs.
+What is in the page was made from results/compare/ beside this file: a folder for each data set,
+with the JSON files of its runs.
 """
 
 from pathlib import Path

@@ -34,10 +34,10 @@ def main(
     settings: list[str],
     dataset: DatasetName | None = None,
     data_dir: Path | None = None,
-    methods: list[str] = list(METHODS),  # noqa: B006
+    methods: tuple[str, ...] = tuple(METHODS),
     seeds: int = 3,
     config: str | None = None,
-    transfer: list[str] | None = None,
+    transfer: tuple[str, ...] = (),
     transfer_dir: Path | None = None,
     jobs: int = 1,
     threads: int | None = None,
@@ -80,7 +80,7 @@ def main(
     plan = Plan(
         dataset or of_data.get("dataset", "digits"),
         data_dir or of_data.get("data_dir"),
-        tuple(transfer or ()),
+        tuple(transfer),
         transfer_dir,
         pixel_range or of_data.get("pixel_range"),
         background or of_data.get("background"),

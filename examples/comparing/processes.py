@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -68,6 +69,8 @@ class _Processes:
         self.output = output
         self.threads = threads
         self.running: set[subprocess.Popen[bytes]] = set()
+        self.ended = False
+        self.lock = threading.Lock()  # no run begins once they are to end
 
     def do(self, run: Run) -> None:
         """Do one run and wait for it."""
@@ -75,7 +78,9 @@ class _Processes:
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "star_head.examples.comparing.one_run", str(self.output)]
         command += [run.method, str(run.seed), str(self.threads), str(time.time())]
-        with open(log, "wb") as file:
+        with open(log, "wb") as file, self.lock:
+            if self.ended:
+                raise Failed(f"{run.name} was not begun")
             process = subprocess.Popen(
                 command,
                 stdout=file,
@@ -83,8 +88,8 @@ class _Processes:
                 env=os.environ | {"OMP_NUM_THREADS": str(self.threads)},
             )
             self.running.add(process)
-            code = process.wait()
-            self.running.discard(process)
+        code = process.wait()
+        self.running.discard(process)
         if code:
             lines = log.read_text(errors="replace").strip().splitlines()
             said = f": {lines[-1]}" if lines else ""
@@ -92,8 +97,10 @@ class _Processes:
 
     def end(self) -> None:
         """End all of them; each can be gone on with."""
-        for process in list(self.running):
-            process.terminate()
+        with self.lock:
+            self.ended = True
+            for process in list(self.running):
+                process.terminate()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """What a training step costs, noted in the run's checkpoints."""
 
-import resource
 import sys
 import time
 from collections import deque
@@ -83,5 +82,7 @@ def _most_memory(device: torch.device) -> int:
     if status.is_file():  # getrusage counts what the process was forked from
         lines = status.read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    import resource  # which Windows lacks
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
