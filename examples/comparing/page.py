@@ -5,7 +5,7 @@ from statistics import mean
 from typing import Any
 
 from star_head.evaluation.comparison import PairedDifference
-from star_head.evaluation.report.html import escape, figure, number, page, paragraph, table
+from star_head.evaluation.report.html import escape, figure, note, number, page, paragraph, table
 from star_head.examples.comparing.methods import title_of
 from star_head.examples.comparing.plots import Column, draw_against, draw_differences
 from star_head.examples.comparing.results import (
@@ -62,17 +62,13 @@ def render(comparison: Comparison, settings: Mapping[str, Any]) -> str:
             else f"Below it: the difference from {reference}. Of one seed no interval can be given."
         )
     )
-    sections = [("Accuracy", _table(comparison, accuracies(comparison.transfer)))]
+    accuracy = "".join(_table(comparison, group) for group in accuracies(comparison.transfer))
     if (columns := _differences(comparison)) and len(comparison.methods) > 1:
-        sections[0] = (
-            "Accuracy",
-            sections[0][1]
-            + figure(
-                draw_differences(columns, title_of(comparison.methods[0])),
-                f"Differences in accuracy from {reference}, in percent points. Small: seeds. "
-                f"Large: their mean, with its 95% interval.",
-                "Differences of each method's accuracies from the first's",
-            ),
+        accuracy += figure(
+            draw_differences(columns, title_of(comparison.methods[0])),
+            f"Differences in accuracy from {reference}, in percent points. Small: seeds. "
+            f"Large: their mean, with its 95% interval.",
+            "Differences of each method's accuracies from the first's",
         )
     kept = _table(comparison, KEPT)
     if (pair := _trade_off(comparison)) is not None:
@@ -82,27 +78,50 @@ def render(comparison: Comparison, settings: Mapping[str, Any]) -> str:
             "against linear accuracy. Small: seeds. Large: their mean.",
             "R squared of augmentation parameters against linear accuracy, for each method",
         )
-    sections += [("What is kept of augmentations", kept), ("Cost", _table(comparison, COSTS))]
-    sections += [("Columns", _columns()), ("Settings", _settings(settings))]
+    sections = [
+        ("Accuracy", accuracy or note("The images have no classes to measure it by.")),
+        ("What is kept of augmentations", kept),
+        ("Cost", _table(comparison, COSTS)),
+        ("Columns", _columns()),
+        ("Settings", _settings(settings)),
+    ]
     footer = "Made by star-head. All numbers are in compare.json, those of each run in results/."
     return page("Methods compared", introduction, sections, footer)
 
 
 def markdown(comparison: Comparison) -> list[str]:
-    """The page's table as lines of Markdown, one for each method."""
-    measures = comparison.measured([*accuracies(comparison.transfer), *KEPT, *COSTS])
-    rows = [["", *(m.title for m in measures)], ["---"] * (len(measures) + 1)]
-    for name in comparison.runs:
-        cells = [title_of(name).replace(" ", "\u00a0")]
-        for measure in measures:
-            difference = comparison.difference(name, measure)
-            beside = "" if difference is None else f" ({signed(difference, measure.digits)})"
-            cells.append(spread(comparison.values(name, measure), measure.digits) + beside)
-        rows.append(cells)
-    chances = (f"{m.title} {c:.3f}" for m in measures if (c := comparison.chance(m)) is not None)
-    below = "; ".join(chances)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return [*lines, "", *([f"Chance level: {below}.", ""] if below else [])]
+    """The page's tables as lines of Markdown, a row for each method."""
+    lines: list[str] = []
+    for group in (*accuracies(comparison.transfer), KEPT, COSTS):
+        measures = comparison.measured(group)
+        if not measures:
+            continue
+        rows = [["", *(m.title for m in measures)], ["---"] * (len(measures) + 1)]
+        for name in comparison.runs:
+            cells = [_beside(comparison, name, measure) for measure in measures]
+            if any(cells):
+                rows.append(
+                    [title_of(name).replace(" ", "\u00a0"), *(cell or "-" for cell in cells)]
+                )
+        lines += [*("| " + " | ".join(row) + " |" for row in rows), ""]
+    if below := _chances(comparison, comparison.measured(KEPT)):
+        lines += [below, ""]
+    return lines
+
+
+def _beside(comparison: Comparison, method: str, measure: Measure) -> str:
+    """A measure of a method with the difference in parentheses; empty where it has none."""
+    if not (values := comparison.values(method, measure)):
+        return ""
+    text = spread(values, measure.digits)
+    difference = comparison.difference(method, measure)
+    return text if difference is None else f"{text} ({signed(difference, measure.digits)})"
+
+
+def _chances(comparison: Comparison, measures: Sequence[Measure]) -> str:
+    found = (f"{m.title} {c:.3f}" for m in measures if (c := comparison.chance(m)) is not None)
+    text = "; ".join(found)
+    return f"Chance level: {text}." if text else ""
 
 
 def signed(difference: PairedDifference, digits: int) -> str:
@@ -115,15 +134,14 @@ def signed(difference: PairedDifference, digits: int) -> str:
 
 def _table(comparison: Comparison, measures: Sequence[Measure]) -> str:
     found = comparison.measured(measures)
+    if not found:
+        return ""
     rows = [
         [escape(title_of(name)), *(_cell(comparison, name, measure) for measure in found)]
         for name in comparison.runs
         if any(comparison.values(name, measure) for measure in found)
     ]
-    chances = "; ".join(
-        f"{escape(m.title)} {number(c)}" for m in found if (c := comparison.chance(m)) is not None
-    )
-    caption = f"Chance level: {chances}." if chances else ""
+    caption = escape(_chances(comparison, found))
     return table(["", *(escape(m.title) for m in found)], rows, caption, kind="narrow")
 
 
@@ -143,7 +161,7 @@ def _differences(comparison: Comparison) -> list[Column]:
     """Of each accuracy, what every method's runs lie above the first's."""
     first, *others = comparison.methods
     columns = []
-    for measure in comparison.measured(accuracies(comparison.transfer)):
+    for measure in comparison.measured(*accuracies(comparison.transfer)):
         values = {title_of(n): comparison.differences(n, first, measure) for n in others}
         columns.append(Column(measure.title, values))
     return columns

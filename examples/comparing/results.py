@@ -1,5 +1,6 @@
 """The runs' numbers, read and put together over seeds."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -84,16 +85,17 @@ KEPT = (CORRELATION, RANK, R2_GEOMETRY, R2_COLOUR, R2_OTHERS)
 COSTS = (PROCESSOR, WALL, MEMORY)
 
 
-def accuracies(transfer: Iterable[str]) -> tuple[Measure, ...]:
-    """What is measured of frozen features, with a column for each further data set."""
+def accuracies(transfer: Iterable[str]) -> tuple[tuple[Measure, ...], ...]:
+    """What is measured of frozen features: in domain, and of each kind on further data sets."""
     names = list(transfer)
-    return (
-        NEAREST,
-        LINEAR,
-        *(Measure(f"linear on {n}, %", inside("linear elsewhere", n, scale=100), 1) for n in names),
-        FEW_SHOT,
-        *(Measure(f"5-shot on {n}, %", inside("5-shot elsewhere", n, scale=100), 1) for n in names),
+    linear, few_shot = (
+        tuple(
+            Measure(f"{kind} on {name}, %", inside(f"{kind} elsewhere", name, scale=100), 1)
+            for name in names
+        )
+        for kind in ("linear", "5-shot")
     )
+    return (NEAREST, LINEAR, FEW_SHOT), linear, few_shot
 
 
 class Comparison(NamedTuple):
@@ -130,8 +132,9 @@ class Comparison(NamedTuple):
         runs = (run for of_seed in self.runs.values() for run in of_seed.values())
         return list(dict.fromkeys(name for run in runs for name in run["linear elsewhere"]))
 
-    def measured(self, measures: Sequence[Measure]) -> list[Measure]:
-        """Those that any run has."""
+    def measured(self, *groups: Sequence[Measure]) -> list[Measure]:
+        """Those of some groups that any run has."""
+        measures = itertools.chain(*groups)
         return [m for m in measures if any(self.values(name, m) for name in self.runs)]
 
     def values(self, method: str, measure: Measure) -> list[float]:
@@ -165,7 +168,7 @@ class Comparison(NamedTuple):
 
     def summary(self) -> dict[str, Any]:
         """All that the page's table says, as plain values."""
-        measures = self.measured([*accuracies(self.transfer), *KEPT, *COSTS])
+        measures = self.measured(*accuracies(self.transfer), KEPT, COSTS)
         return {
             "dataset": self.dataset,
             "epochs": self.epochs,

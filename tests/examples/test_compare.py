@@ -254,9 +254,13 @@ def test_one_seed_claims_no_interval(tmp_path: Path) -> None:
 
 def test_the_table_in_markdown(comparison: Comparison) -> None:
     lines = markdown(comparison)
-    assert lines[0].startswith("|  | 1-NN, % | linear, % | linear on drawings, % |")
+    assert lines[0] == "|  | 1-NN, % | linear, % | 5-way 5-shot, % |"
     assert lines[3].startswith("| SimCLR | 52.0\u00a0±\u00a02.0 | 62.0\u00a0±\u00a02.0 |")
     assert "| 67.3\u00a0±\u00a02.1 (+5.3\u00a0±\u00a01.4) |" in lines[4]
+    assert "|  | linear on drawings, % |" in lines
+    assert not any("5-shot on drawings" in line for line in lines)  # nobody has it
+    (row,) = (line for line in lines if line.startswith("| SimCLR | -"))
+    assert row.startswith("| SimCLR | - | - | 0.")
     assert lines[-2] == "Chance level: canonical correlation 0.200; MRR 0.180."
 
 
