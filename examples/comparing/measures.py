@@ -77,11 +77,20 @@ def measure_encoder(
     found: dict[str, Any] = {"1-NN": None, "linear": None, "5-shot": None}
     found |= {"linear elsewhere": {}, "5-shot elsewhere": {}}
     named = {} if data.own is None else {"": data.own}
+    device = next(encoder.backbone.parameters()).device
     for name, part in {**named, **data.others}.items():
         train, validation, test = watch(
             "features", extract, encoder, part, cache=None, num_workers=num_workers
         )
-        linear = watch("linear", linear_probe, train, validation, test, metric=part.metric).test
+        linear = watch(
+            "linear",
+            linear_probe,
+            train,
+            validation,
+            test,
+            metric=part.metric,
+            device=device,
+        ).test
         shots = None
         if name in data.few_shot:
             shots = watch("few-shot", few_shot, test, SHOTS, ways=WAYS).accuracy
@@ -90,7 +99,7 @@ def measure_encoder(
             found["5-shot elsewhere"][name] = shots
             continue
         bank = Features(*(np.concatenate(pair) for pair in zip(train, validation, strict=True)))
-        nearest = watch("1-NN", nearest_neighbours, bank, test, 1)
+        nearest = watch("1-NN", nearest_neighbours, bank, test, 1, device=device)
         found |= {"1-NN": nearest.top1, "linear": linear, "5-shot": shots}
     return found
 

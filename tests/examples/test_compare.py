@@ -119,7 +119,7 @@ def test_a_folder_holds_one_comparison(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods=simclr,byol"], "methods: expected some of"),
+        (["--data-dir", "photos", "--methods", "simclr,byol"], "methods: expected some of"),
         (["--seeds=0"], "seeds: expected at least 1, got 0"),
         (["--jobs=0"], "jobs: expected at least 1, got 0"),
         (["--dataset=folder", "--data_dir=nowhere"], "data_dir: expected"),
