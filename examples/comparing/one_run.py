@@ -37,7 +37,8 @@ def do(output: Path, run: Run, threads: int, started: float) -> None:
         "method": run.method,
         "seed": run.seed,
     }
-    seconds: dict[str, Any] = {}
+    # As `star-head pretrain` takes it too: imports, and building model and data.
+    seconds: dict[str, Any] = {"start": time.time() - started}
     data = plan.load()
     watch = Stopwatch()
     device = cli.trainer.strategy.root_device
