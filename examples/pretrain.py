@@ -112,12 +112,13 @@ def create_module(
         statistics=statistics,
     )
     loss = STARLoss(temperature, equivariant_weight, gather_distributed=True)
-    star = STAR(encoder, head, loss)
     hidden_dim = hidden_dim or width
-    if task == "augself":
+    if task is None:
+        star = STAR(encoder, head, loss)
+    elif task == "augself":
         predicted = AugSelf(width, statistics, None, min(512, hidden_dim), parameters)
         star = STARBaseline(encoder, head, predicted, loss)
-    elif task == "essl":
+    else:
         # A model that is made for one size takes no other.
         made: Any = encoder.pretrained_cfg
         fixed = made.get("fixed_input_size", False)

@@ -10,7 +10,6 @@ import yaml
 from star_head._whole_files import replacing, write_json
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
-from star_head.adapters._settings import check_same_settings
 from star_head.examples.comparing.measures import SHOTS, WAYS, Data
 from star_head.examples.comparing.methods import UNTRAINED, find_method
 from star_head.examples.data.image_data import DatasetName, load_images
@@ -131,14 +130,17 @@ class Plan(NamedTuple):
         """
         path = output / _SETTINGS
         own = json.loads(json.dumps(self._asdict(), default=str))
-        if path.exists():
-            try:
-                check_same_settings(json.loads(path.read_text()), own)
-            except ValueError as error:
-                text = str(error).removeprefix("checkpoint: its run had ").partition(";")[0]
-                raise ValueError(
-                    f"output: {output} holds a comparison that had {text}; name another folder"
-                ) from error
+        saved = json.loads(path.read_text()) if path.exists() else own
+        differing = [
+            f"{name} {saved[name]!r}, and this has {value!r}"
+            for name, value in own.items()
+            if name in saved and saved[name] != value
+        ]
+        if differing:
+            raise ValueError(
+                f"output: {output} holds a comparison that had {'; '.join(differing)}; name "
+                f"another folder"
+            )
         write_json(path, own)
         if self.config is not None:
             with replacing(output / _CONFIG) as scratch:

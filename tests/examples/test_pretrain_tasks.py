@@ -85,7 +85,7 @@ def test_a_task_is_as_wide_as_its_experts_at_most_as_its_paper_has_it() -> None:
     settings = {"statistics": "stl10", "batch_size": 8, "routing": "invariant"}
     settings["output_dim"] = 4
     for task, kind, widths in (("augself", AugSelf, (24, 512)), ("essl", ESSL, (96, 2048))):
-        for hidden_dim, width in zip((24, 4000), widths, strict=True):
+        for hidden_dim, width in zip((24, 600), widths, strict=True):
             star = create_module(
                 backbone="test_resnet", task=task, hidden_dim=hidden_dim, **settings
             ).star
@@ -103,6 +103,16 @@ def test_a_model_of_one_size_turns_images_of_that_size() -> None:
         views = torch.rand(3, 2, 3, size, size)
         params = (torch.rand(2, 11),) * 2
         assert star(STARViews(views[0], (views[1], views[2]), params)).total.isfinite()
+
+
+def test_of_one_seed_all_methods_begin_with_the_same_backbone() -> None:
+    weights = []
+    for settings in ({"task": "augself"}, {"task": "essl"}, {}, {"routing": "mmoe"}):
+        torch.manual_seed(4)
+        given = {"backbone": "test_resnet", "output_dim": 4, "routing": "invariant", **settings}
+        weights.append(create_module("stl10", 8, **given).star.backbone.state_dict())
+    for other in weights[1:]:
+        assert all(torch.equal(other[name], tensor) for name, tensor in weights[0].items())
 
 
 def test_a_task_stands_in_place_of_star() -> None:
