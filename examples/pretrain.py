@@ -268,7 +268,7 @@ def export(module: STARModule, data: ImageDataModule, epochs: int, folder: Path)
 
 def _method(star: STAR) -> str:
     if isinstance(star, STARBaseline):
-        return f"SimCLR with {type(star.task).__name__}"
+        return f"SimCLR with {'AugSelf' if isinstance(star.task, AugSelf) else 'E-SSL'}"
     return f"STAR, routing {star.head.routing}"
 
 
