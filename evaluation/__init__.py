@@ -12,6 +12,8 @@ and a trained head by what it makes of images and of recorded views of them::
     measures = measure_head(open_trained("last.ckpt"), data_set)
     write_report({"last": measures}, "report")
 
+Methods are compared over seeds by ``paired_difference``, which needs SciPy.
+
 What classifies features needs torch and NumPy only; reading images and writing the report need
 ``star-head[evaluation]``, and are imported when they are asked for.
 """
@@ -20,6 +22,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 # At once, since the modules few_shot and few_shot.few_shot have one name.
+from star_head.evaluation.comparison import PairedDifference, paired_difference
 from star_head.evaluation.few_shot import FewShot, few_shot
 from star_head.evaluation.labels import label_part
 from star_head.evaluation.linear import LinearProbe, linear_probe
@@ -44,6 +47,7 @@ __all__ = [
     "HeadMeasures",
     "LinearProbe",
     "NearestNeighbours",
+    "PairedDifference",
     "SegmentationProbe",
     "Trained",
     "corrupt",
@@ -55,6 +59,7 @@ __all__ = [
     "nearest_neighbours",
     "open_encoder",
     "open_trained",
+    "paired_difference",
     "segmentation_probe",
     "spatial_features",
     "write_report",

@@ -95,6 +95,7 @@ def open_trained(
             ),
             "views": views,
         }
+        beside = _beside(saved["state_dict"])
     else:
         # In the backbone's precision, whatever the file's.
         head = load_official_checkpoint(path).head.float()
@@ -106,8 +107,9 @@ def open_trained(
             "trained on": "ImageNet100" if encoder.input_size == 224 else "STL10",
             "views": f"{encoder.input_size} pixels, the paper's settings",
         }
+        beside = ""
     settings["backbone"] = _describe(encoder.backbone)
-    settings["head"] = _describe_head(head)
+    settings["head"] = _describe_head(head) + beside
     return Trained(encoder.backbone.eval(), head.eval(), transform, settings)
 
 
@@ -137,6 +139,15 @@ def _head_of_training(state: Mapping[str, Tensor], path: Path) -> STARProjection
             f"checkpoints: the head in {path} is not such as examples/pretrain.py builds: {error}"
         ) from error
     return head
+
+
+def _beside(state: Mapping[str, Tensor]) -> str:
+    """What stood beside the head: AugSelf has a head for each of its tasks."""
+    task = [name for name in state if name.startswith("star.task.")]
+    if not task:
+        return ""
+    several = any(name.startswith("star.task.heads.") for name in task)
+    return f", with {'AugSelf' if several else 'E-SSL'}"
 
 
 def _check_width(

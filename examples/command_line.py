@@ -11,7 +11,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, auto_cli
 
 
-def run(main: Callable[..., None], several: str | None = None) -> None:
+def run(
+    main: Callable[..., None],
+    several: str | None = None,
+    *,
+    positional: bool = False,
+    dotted: str | None = None,
+) -> None:
     """Call a function with arguments from the command line; its docstring is the help.
 
     jsonargparse names an option exactly as the parameter, ``--batch_size``; this takes
@@ -21,18 +27,44 @@ def run(main: Callable[..., None], several: str | None = None) -> None:
     Args:
         main: The function.
         several: The parameter, a list of strings, that takes the arguments without a name, where
-            jsonargparse would want them in brackets. Parameters without a default follow them.
+            jsonargparse would want them in brackets.
+        positional: Whether parameters without a default stand behind those, without a name too.
+        dotted: The parameter, a list of strings, that takes all arguments with a dot in their name,
+            which are another command's.
     """
     arguments = with_lists(with_home(with_underscores(sys.argv[1:])), main)
     help_text = parser_help(sys.modules[main.__module__].__doc__)
-    if several is None:
+    if several is None and dotted is None:
         auto_cli(main, args=arguments, **help_text)
         return
     description = (main.__doc__ or "").partition("\n")[0]
     parser = ArgumentParser(description=description, **help_text)
-    parser.add_argument(several, nargs="+", help="One or several.")
-    parser.add_function_arguments(main, skip={several}, as_positional=True)
-    main(**parser.parse_args(arguments).as_dict())
+    if several is not None:
+        parser.add_argument(several, nargs="+", help="One or several.")
+    own, others = split_dotted(arguments) if dotted else (arguments, [])
+    skipped = {name for name in (several, dotted) if name}
+    parser.add_function_arguments(main, skip=skipped, as_positional=positional)
+    given = parser.parse_args(own).as_dict()
+    main(**given, **({dotted: others} if dotted else {}))
+
+
+def split_dotted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments without a dot in their names, and those with one, each with its value.
+
+    Example:
+        >>> split_dotted(["--seeds", "3", "--model.backbone", "resnet18", "--data.cache=a.b"])
+        (['--seeds', '3'], ['--model.backbone=resnet18', '--data.cache=a.b'])
+    """
+    own: list[str] = []
+    dotted: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, _ = argument.partition("=")
+        if not (name.startswith("--") and "." in name):
+            own.append(argument)
+        else:
+            dotted.append(argument if equals else f"{argument}={next(rest, '')}")
+    return own, dotted
 
 
 def with_underscores(arguments: Sequence[str]) -> list[str]:

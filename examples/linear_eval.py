@@ -244,7 +244,7 @@ def extract(
     encoder: Encoder,
     data: TransferData,
     *,
-    cache: Path = Path("runs/features"),
+    cache: Path | None = Path("runs/features"),
     half: bool = False,
     num_workers: int | None = None,
 ) -> tuple[Features, Features, Features]:

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "linear-eval": "linear evaluation of an encoder's frozen features",
     "knn-eval": "weighted k-nearest-neighbour accuracy of an encoder's frozen features",
     "few-shot": "5-way few-shot accuracy of an encoder's frozen features",
+    "compare": "train STAR and other methods on your images alike, and compare them on one page",
     "detection": "train Faster R-CNN on Pascal VOC, with the encoder frozen or finetuned",
     "segmentation": "segment images by an encoder's frozen features",
     "finetune": "finetune an encoder and a classifier on labelled images",

@@ -31,4 +31,4 @@ def main(folders: list[str], picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main, several="folders")
+    run(main, several="folders", positional=True)

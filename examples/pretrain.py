@@ -30,6 +30,9 @@ from star_head.adapters._settings import check_same_settings
 from star_head.adapters.lightning import STARModule
 from star_head.adapters.timm import create_backbone, describe_backbone, export_encoder
 from star_head.adapters.torchvision import RecordedTransform
+from star_head.augmentation import Parameter, ParameterSpec
+from star_head.baseline_models import BaselineTask, STARBaseline
+from star_head.baselines import ESSL, AugSelf
 from star_head.equivariance import StatisticsLike
 from star_head.evaluation.known_transforms import why_not_rebuilt
 from star_head.examples.command_line import parser_help, print_next, with_home, with_underscores
@@ -58,6 +61,8 @@ def create_module(
     backbone_args: dict[str, Any] | None = None,
     init: Literal["timm", "paper"] = "paper",
     routing: Routing = "mmoe",
+    task: BaselineTask | None = None,
+    parameters: Sequence[Parameter | ParameterSpec] = tuple(Parameter),
     num_experts: int | None = None,
     hidden_dim: int | None = None,
     output_dim: int = 128,
@@ -77,7 +82,10 @@ def create_module(
         in_chans: Channels of the views; the data module's.
         backbone_args: Further arguments of timm's model, such as drop_path_rate.
         init: Initial weights as the authors draw them or as timm does.
-        routing: "mmoe", "shared" (STAR-SS), "separate" or "invariant" (SimCLR).
+        routing: "mmoe", "shared" (STAR-SS), "separate" (EquiMod) or "invariant" (SimCLR).
+        task: "augself" or "essl" beside SimCLR, with routing "invariant", in place of STAR; a task
+            is as wide as its paper has it beside 512 features, and narrower with narrower experts.
+        parameters: Names of the augmentation parameters; the data module's.
         num_experts: Number of experts; default 16 for "mmoe".
         hidden_dim: Hidden width of the experts; default: the backbone's width.
         output_dim: Width of the embeddings.
@@ -105,7 +113,19 @@ def create_module(
         statistics=statistics,
     )
     loss = STARLoss(temperature, equivariant_weight, gather_distributed=True)
-    return STARModule(STAR(encoder, head, loss), batch_size=batch_size, **training)
+    hidden_dim = hidden_dim or width
+    if task is None:
+        star = STAR(encoder, head, loss)
+    elif task == "augself":
+        predicted = AugSelf(width, statistics, None, min(512, hidden_dim), parameters)
+        star = STARBaseline(encoder, head, predicted, loss)
+    else:
+        # A model that is made for one size takes no other.
+        made: Any = encoder.pretrained_cfg
+        fixed = made.get("fixed_input_size", False)
+        turned = ESSL(width, hidden_dim=min(2048, 4 * hidden_dim))
+        star = STARBaseline(encoder, head, turned, loss, turned_size=input_size if fixed else None)
+    return STARModule(star, batch_size=batch_size, **training)
 
 
 # What may change when a run is gone on with: where, how fast and how long it trains, and what is
@@ -187,6 +207,7 @@ class PretrainCLI(LightningCLI):
         parser.link_arguments("data.input_size", "model.input_size", apply_on="instantiate")
         parser.link_arguments("data.in_chans", "model.in_chans", apply_on="instantiate")
         parser.link_arguments("data.statistics", "model.statistics", apply_on="instantiate")
+        parser.link_arguments("data.parameters", "model.parameters", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add checkpoints and logs."""
@@ -230,7 +251,7 @@ def export(module: STARModule, data: ImageDataModule, epochs: int, folder: Path)
     trained_on = data.state_dict()
     views = data.transform
     training = {
-        "method": f"STAR, routing {module.star.head.routing}",
+        "method": _method(module.star),
         "views": type(getattr(views, "transform", views)).__name__,
         "data set": f"{trained_on['images']:,} images of {trained_on['dataset']}, no labels",
         "epochs": epochs,
@@ -245,6 +266,12 @@ def export(module: STARModule, data: ImageDataModule, epochs: int, folder: Path)
     if describe_backbone(backbone)["small_images"]:
         opening = f"star_head.adapters.timm.load_encoder('{folder}')"
     print(f"The encoder is in {folder}: {opening}")
+
+
+def _method(star: STAR) -> str:
+    if isinstance(star, STARBaseline):
+        return f"SimCLR with {'AugSelf' if isinstance(star.task, AugSelf) else 'E-SSL'}"
+    return f"STAR, routing {star.head.routing}"
 
 
 def warn_unless_rebuilt(cli: LightningCLI) -> None:
@@ -278,13 +305,13 @@ def named_configs(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Train as the command line says."""
+def create_cli() -> PretrainCLI:
+    """Trainer, model and data as the command line says."""
     leave_out_needless_messages()
     register_types()
     # Replaced in place: the processes that Lightning starts for further GPUs are given these.
     sys.argv[1:] = named_configs(with_home(with_underscores(sys.argv[1:])))
-    cli = PretrainCLI(
+    return PretrainCLI(
         create_module,
         ImageDataModule,
         parser_kwargs=parser_help(__doc__),
@@ -297,6 +324,10 @@ def main() -> None:
         },
         run=False,
     )
+
+
+def train(cli: PretrainCLI) -> None:
+    """Train, and export the encoder."""
     trainer = cli.trainer
     if trainer.is_global_zero:
         warn_unless_rebuilt(cli)
@@ -314,6 +345,11 @@ def main() -> None:
             curves=f"star-head plot-run {root} curves.png",
         )
     leave_group()
+
+
+def main() -> None:
+    """Train as the command line says."""
+    train(create_cli())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import NamedTuple
 
-from benchmarks.evidence.results import CORRELATION, ELSEWHERE, Budget, Measure
+from benchmarks.evidence.budgets import ELSEWHERE
 from benchmarks.page_blocks import table
+from star_head.examples.comparing.results import CORRELATION, Comparison, Measure
 
 
 class Claim(NamedTuple):
@@ -33,45 +34,45 @@ CLAIMS = (
         "STAR beats SimCLR on data not trained on, linear accuracy in %",
         "45.55 → 53.07",
         "simclr",
-        "mmoe16",
+        "star-mmoe-16",
         ELSEWHERE,
         1,
     ),
     Claim(
         "it beats separate heads there, linear accuracy in %",
         "49.54 → 53.07",
-        "separate",
-        "mmoe16",
+        "equimod",
+        "star-mmoe-16",
         ELSEWHERE,
         1,
     ),
     Claim(
         "16 experts make the two embeddings less redundant than 2 do, canonical correlation",
         "about 0.55 → 0.30",
-        "mmoe2",
-        "mmoe16",
+        "star-mmoe-2",
+        "star-mmoe-16",
         CORRELATION,
         -1,
     ),
     Claim(
         "they are less redundant than those of separate heads, canonical correlation",
         "no figure at hand",
-        "separate",
-        "mmoe16",
+        "equimod",
+        "star-mmoe-16",
         CORRELATION,
         -1,
     ),
 )
 
 
-def claims_table(budgets: Sequence[Budget]) -> list[str]:
+def claims_table(budgets: Sequence[Comparison]) -> list[str]:
     """A row for each claim: means over seeds, and in how many seeds it holds."""
     titles = "; ".join(budget.title for budget in budgets)
     header = ("the paper's claim", "the paper's number", f"measured here ({titles})", "verdict")
     return table(header, (_row(claim, budgets) for claim in CLAIMS))
 
 
-def _row(claim: Claim, budgets: Sequence[Budget]) -> list[str]:
+def _row(claim: Claim, budgets: Sequence[Comparison]) -> list[str]:
     changes, differences = [], []
     for budget in budgets:
         before, after = (

@@ -5,6 +5,8 @@ dataset-fashion-mnist. ``openclipart``: drawings in colour, of the package openc
 set on white and fitted into a square of 48 pixels; of its 22 folders those are taken as classes
 that hold enough drawings. Files of more than a megapixel, one in fifty, are left out. ``cifar10``
 and ``stl10``: their first labelled images, which torchvision fetches.
+
+    python -m benchmarks.evidence.data_sets    # into data/: the two of Debian
 """
 
 import shutil
@@ -15,6 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageOps
 
+from star_head.examples.command_line import run
 from star_head.examples.data.image_data import DatasetName, load_images
 from star_head.examples.data.image_folder import find_images, subfolders
 
@@ -31,6 +34,17 @@ _DRAWING_SIDE = 48
 # Of a class: fewer are not taken, and of more an evenly spread part.
 _LEAST_DRAWINGS, _MOST_DRAWINGS = 300, 600
 _MOST_PIXELS = 1_000_000
+
+
+def main(names: tuple[DataName, ...] = OFFLINE, folder: Path = Path("data")) -> None:
+    """Write data sets as folders of images, unless they are there.
+
+    Args:
+        names: Which.
+        folder: Where their folders go.
+    """
+    for name in names:
+        print(prepare(name, folder))
 
 
 def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
@@ -114,3 +128,7 @@ def _is_moderate(path: Path) -> bool:
 def _save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -11,16 +11,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.evidence.methods import METHODS
-from benchmarks.evidence.results import CORRELATION, ELSEWHERE, LINEAR, Budget, Measure
+from benchmarks.evidence.budgets import ELSEWHERE, EXPERTS, METHODS
+from star_head.examples.comparing.methods import title_of
+from star_head.examples.comparing.results import CORRELATION, LINEAR, Comparison, Measure
 
 _COLORS = dict(
     zip(METHODS, plt.get_cmap("viridis_r")(np.linspace(0, 1, len(METHODS))), strict=True)
 )
-_WITHOUT_EXPERTS = {"simclr": ":", "separate": "--", "shared": "-."}
+_WITHOUT_EXPERTS = {"simclr": ":", "equimod": "--", "star-ss": "-."}
 
 
-def draw_redundancy(budgets: Sequence[Budget], path: Path) -> None:
+def draw_redundancy(budgets: Sequence[Comparison], path: Path) -> None:
     """Draw linear accuracy on the other data set against redundancy: each seed small, means large.
 
     Args:
@@ -37,11 +38,11 @@ def draw_redundancy(budgets: Sequence[Budget], path: Path) -> None:
             x = budget.values(name, CORRELATION)
             if not x:  # SimCLR has one embedding, and so no redundancy
                 level = mean(budget.values(name, ELSEWHERE))
-                axis.axhline(level, color="#888888", linestyle=":", label=METHODS[name].title)
+                axis.axhline(level, color="#888888", linestyle=":", label=title_of(name))
                 continue
             y = budget.values(name, ELSEWHERE)
             axis.plot(x, y, "o", color=color, markersize=3.5, alpha=0.7)
-            axis.plot(mean(x), mean(y), "o", color=color, markersize=9, label=METHODS[name].title)
+            axis.plot(mean(x), mean(y), "o", color=color, markersize=9, label=title_of(name))
         axis.set_xlabel("mean canonical correlation of the two embeddings")
         axis.set_ylabel("linear accuracy on the other data set, %")
         axis.xaxis.set_major_locator(MaxNLocator(6))
@@ -52,7 +53,7 @@ def draw_redundancy(budgets: Sequence[Budget], path: Path) -> None:
     plt.close(figure)
 
 
-def draw_experts(budgets: Sequence[Budget], path: Path) -> None:
+def draw_experts(budgets: Sequence[Comparison], path: Path) -> None:
     """Draw redundancy and accuracies against the number of experts, beside the fixed routings.
 
     Args:
@@ -64,8 +65,8 @@ def draw_experts(budgets: Sequence[Budget], path: Path) -> None:
         len(budgets), 3, figsize=(11, 3.1 * len(budgets)), squeeze=False, layout="constrained"
     )
     for row, budget in zip(axes, budgets, strict=True):
-        names = [name for name in budget.runs if METHODS[name].routing == "mmoe"]
-        counts = [METHODS[name].num_experts for name in names]
+        names = [name for name in budget.runs if name in EXPERTS]
+        counts = [EXPERTS[name] for name in names]
         for axis, measure in zip(row, measures, strict=True):
             values = [budget.values(name, measure) for name in names]
             spreads = [stdev(of_name) if len(of_name) > 1 else 0.0 for of_name in values]
@@ -81,7 +82,7 @@ def draw_experts(budgets: Sequence[Budget], path: Path) -> None:
             for name, style in _WITHOUT_EXPERTS.items():
                 if name in budget.runs and (found := budget.values(name, measure)):
                     axis.axhline(
-                        mean(found), color="#555555", linestyle=style, label=METHODS[name].title
+                        mean(found), color="#555555", linestyle=style, label=title_of(name)
                     )
             axis.set_xscale("log", base=2)
             axis.set_xticks(counts, [str(count) for count in counts])

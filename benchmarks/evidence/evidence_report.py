@@ -2,7 +2,8 @@
 
     python -m benchmarks.evidence.evidence_report
 
-Reads what collect.py wrote; what is in the page was made from results/ beside this file.
+What is in the page was made from results/ beside this file: the JSON files of its runs, as
+`star-head compare` writes them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,25 +12,23 @@ from statistics import mean
 
 import torch
 
+from benchmarks.evidence.budgets import ELSEWHERE, MEASURES, METHODS, read_budgets
 from benchmarks.evidence.claims import claims_table
 from benchmarks.evidence.evidence_plots import draw_experts, draw_redundancy
-from benchmarks.evidence.methods import METHODS
-from benchmarks.evidence.results import (
+from benchmarks.page_blocks import fill_page, table
+from star_head.examples.command_line import run
+from star_head.examples.comparing.methods import title_of
+from star_head.examples.comparing.results import (
     CORRELATION,
-    ELSEWHERE,
     LINEAR,
-    MEASURES,
     NEAREST,
     R2_COLOUR,
     R2_GEOMETRY,
     RANK,
-    Budget,
+    Comparison,
     Measure,
-    read_budgets,
     spread,
 )
-from benchmarks.page_blocks import fill_page, table
-from star_head.examples.command_line import run
 from star_head.examples.training.plots import draw_usage
 
 RESULTS = Path(__file__).with_name("results")
@@ -37,24 +36,24 @@ RESULTS = Path(__file__).with_name("results")
 # What the paper's tables and figures say of two methods: a measure of the first is above the
 # second's (+1) or below it (-1). Its accuracies are on data that was not trained on.
 ORDERINGS: tuple[tuple[str, str, Measure, int], ...] = (
-    ("separate", "simclr", ELSEWHERE, 1),
-    ("mmoe16", "simclr", ELSEWHERE, 1),
-    ("mmoe16", "separate", ELSEWHERE, 1),
-    ("mmoe16", "mmoe2", ELSEWHERE, 1),
-    ("mmoe16", "mmoe2", CORRELATION, -1),
+    ("equimod", "simclr", ELSEWHERE, 1),
+    ("star-mmoe-16", "simclr", ELSEWHERE, 1),
+    ("star-mmoe-16", "equimod", ELSEWHERE, 1),
+    ("star-mmoe-16", "star-mmoe-2", ELSEWHERE, 1),
+    ("star-mmoe-16", "star-mmoe-2", CORRELATION, -1),
 )
 # What it gives no figures for.
 QUESTIONS: tuple[tuple[str, str, Measure, int], ...] = (
-    ("separate", "simclr", LINEAR, 1),
-    ("mmoe16", "simclr", LINEAR, 1),
-    ("mmoe16", "simclr", NEAREST, 1),
-    ("mmoe16", "separate", LINEAR, 1),
-    ("mmoe16", "separate", CORRELATION, -1),
-    ("mmoe16", "separate", RANK, 1),
-    ("mmoe16", "simclr", R2_GEOMETRY, 1),
-    ("mmoe16", "simclr", R2_COLOUR, 1),
-    ("shared", "separate", LINEAR, 1),
-    ("shared", "separate", ELSEWHERE, 1),
+    ("equimod", "simclr", LINEAR, 1),
+    ("star-mmoe-16", "simclr", LINEAR, 1),
+    ("star-mmoe-16", "simclr", NEAREST, 1),
+    ("star-mmoe-16", "equimod", LINEAR, 1),
+    ("star-mmoe-16", "equimod", CORRELATION, -1),
+    ("star-mmoe-16", "equimod", RANK, 1),
+    ("star-mmoe-16", "simclr", R2_GEOMETRY, 1),
+    ("star-mmoe-16", "simclr", R2_COLOUR, 1),
+    ("star-ss", "equimod", LINEAR, 1),
+    ("star-ss", "equimod", ELSEWHERE, 1),
 )
 
 
@@ -71,7 +70,7 @@ def main(
         readme: The Markdown file with the table of the paper's claims.
     """
     budgets = read_budgets(folder)
-    whole = [budget for budget in budgets if budget.runs.keys() == METHODS.keys()]
+    whole = [budget for budget in budgets if list(budget.runs) == list(METHODS)]
     if not whole:
         raise ValueError(f"folder: expected a run of each of {list(METHODS)} in {folder}")
     draw_redundancy(whole, page.with_name("evidence_redundancy.png"))
@@ -88,7 +87,7 @@ def main(
     fill_page(readme, {"evidence: claims": claims_table(whole)})
 
 
-def runs_table(budget: Budget) -> Iterator[str]:
+def runs_table(budget: Comparison) -> Iterator[str]:
     """Measures of all methods, over seeds."""
     runs = [run for of_seed in budget.runs.values() for run in of_seed.values()]
     chances = (
@@ -102,7 +101,7 @@ def runs_table(budget: Budget) -> Iterator[str]:
     yield ""
     rows = (
         [
-            METHODS[name].title.replace(" ", "\u00a0"),
+            title_of(name).replace(" ", "\u00a0"),
             *(spread(budget.values(name, m), m.digits) for m in MEASURES),
         ]
         for name in budget.runs
@@ -115,13 +114,13 @@ def runs_table(budget: Budget) -> Iterator[str]:
 
 
 def orderings_table(
-    budgets: Sequence[Budget], orderings: Sequence[tuple[str, str, Measure, int]]
+    budgets: Sequence[Comparison], orderings: Sequence[tuple[str, str, Measure, int]]
 ) -> list[str]:
     """In how many seeds each holds, and by how much."""
     rows = []
     for first, second, measure, sign in orderings:
         relation = "above" if sign > 0 else "below"
-        row = [f"{METHODS[first].title} {relation} {METHODS[second].title}", measure.title]
+        row = [f"{title_of(first)} {relation} {title_of(second)}", measure.title]
         for budget in budgets:
             both = {first, second} <= budget.runs.keys()
             found = budget.differences(first, second, measure) if both else []
@@ -137,9 +136,9 @@ def _verdict(differences: Sequence[float], sign: int, digits: int) -> str:
     return f"{held} of {len(differences)} ({mean(differences):+.{digits}f})"
 
 
-def draw_one_usage(budget: Budget, path: Path) -> None:
+def draw_one_usage(budget: Comparison, path: Path) -> None:
     """Draw the routing of the first seed's run with 16 experts."""
-    runs = budget.runs["mmoe16"]
+    runs = budget.runs["star-mmoe-16"]
     routing = runs[min(runs)]["routing"]
     usage, deviation = (torch.tensor(routing[key]) for key in ("usage", "spread"))
     draw_usage(usage, deviation, routing["divergence"], path)

@@ -16,7 +16,7 @@ from star_head.adapters._pixel_range import PixelRange
 from star_head.adapters._settings import check_same_settings
 from star_head.adapters.device import BatchTransform, RecordedImages, RecordingTransform, collate
 from star_head.adapters.lightly import STL10_NORMALIZE, STARTransform
-from star_head.augmentation import Statistics
+from star_head.augmentation import Parameter, ParameterSpec, Statistics
 from star_head.examples.data.image_data import (
     VIEW_SIZES,
     DatasetName,
@@ -141,6 +141,11 @@ class ImageDataModule(SeededDataModule):
     def in_chans(self) -> int:
         """Channels of the views."""
         return getattr(self.transform, "in_chans", 3)
+
+    @property
+    def parameters(self) -> tuple[Parameter | ParameterSpec, ...]:
+        """What each number is that is recorded of a view."""
+        return tuple(self.transform.parameters)
 
     @property
     def input_size(self) -> int:

@@ -3,28 +3,16 @@
 import gzip
 import json
 from pathlib import Path
-from statistics import mean, stdev
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.evidence import collect, data_sets, evidence_report
+from benchmarks.evidence import data_sets, evidence_report
+from benchmarks.evidence.budgets import ELSEWHERE, EXPERTS, METHODS, read_budgets
 from benchmarks.evidence.claims import claims_table
-from benchmarks.evidence.methods import METHODS
-from benchmarks.evidence.results import (
-    COLOUR,
-    CORRELATION,
-    ELSEWHERE,
-    GEOMETRY,
-    LINEAR,
-    R2_COLOUR,
-    R2_GEOMETRY,
-    RANK,
-    read_budgets,
-    spread,
-)
 from star_head import Parameter
+from star_head.examples.comparing.results import LINEAR, RANK
 from star_head.examples.data.image_data import ImageSplits, load_images
 
 PAGE = Path(__file__).parents[2] / "docs/evidence.md"
@@ -119,61 +107,12 @@ def test_fetched_data_sets_become_folders_too(
     assert len(images.test) == 30
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("packages")
-def test_runs_are_trained_and_measured_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.evidence.measures.IMAGES", 10)
-    results, output = tmp_path / "results", tmp_path / "out"
-    for dataset in data_sets.OFFLINE:
-        data_sets.prepare(dataset, output / "data")
-    for method in ("simclr", "mmoe2"):
-        monkeypatch.setattr(
-            collect, "SETTINGS", (*collect.SETTINGS, "--data.batch_size=16", "--data.num_workers=0")
-        )
-        collect.do(collect.Task("openclipart", method, 3, 2), data_sets.OFFLINE, output, results)
-    (budget,) = read_budgets(results)
-    assert (budget.dataset, budget.epochs, budget.seeds) == ("openclipart", 2, [3])
-    simclr, star = (budget.runs[name][3] for name in ("simclr", "mmoe2"))
-    assert simclr["canonical correlation"] is simclr["equivariance"] is simclr["routing"] is None
-    assert star["canonical correlation"] is None  # of fewer images than dimensions
-    assert np.allclose(np.sum(star["routing"]["usage"], axis=1), 1)
-    for run in (simclr, star):
-        assert set(run["R^2"]) == {parameter.label for parameter in Parameter}
-        assert 0.3 < run["linear"] <= 1
-        assert 0 < run["linear elsewhere"]["fashion-mnist"] <= 1
-        assert run["processor seconds an epoch"] > 0
-    assert 0.1 < star["equivariance"]["measured"]["mean_reciprocal_rank"] < 1
-    assert star["parameters"] > simclr["parameters"]
-
-    # What has its file is not done again.
-    monkeypatch.setattr(collect, "do", None)
-    collect.main(
-        datasets=["openclipart"],
-        methods=["simclr", "mmoe2"],
-        seeds=[3],
-        epochs=2,
-        output=output,
-        results=results,
-    )
-    with pytest.raises(ValueError, match=r"^methods: expected some of .* got \['byol'\]"):
-        collect.main(methods=["byol"], output=output, results=results)
-
-
-@pytest.mark.slow
-def test_a_training_that_fails_is_named(tmp_path: Path) -> None:
-    task = collect.Task("openclipart", "mmoe2", 0, 1)
-    with pytest.raises(RuntimeError, match=r"^openclipart_mmoe2_1_0 ended with \d+; see .*\.log"):
-        collect.train(task, tmp_path / task.name, tmp_path / "nothing")
-    assert "data_dir: expected a folder" in (tmp_path / f"{task.name}.log").read_text()
-
-
 def made_up_run(method: str, seed: int, level: float) -> dict:
-    both = METHODS[method].routing != "invariant"
+    both = method != "simclr"
     scores = {"mean_reciprocal_rank": level, "prediction_retrieval_error": 4 - level}
     chance = {"mean_reciprocal_rank": 0.18, "prediction_retrieval_error": 4.3}
-    usage = [[1 / METHODS[method].num_experts] * METHODS[method].num_experts] * 2
+    experts = EXPERTS.get(method, 1)
+    usage = [[1 / experts] * experts] * 2
     return {
         "dataset": "openclipart",
         "method": method,
@@ -196,25 +135,19 @@ def folder(tmp_path: Path) -> Path:
     for place, method in enumerate(METHODS):
         for seed in (0, 1, 2):
             run = made_up_run(method, seed, 0.5 + 0.02 * place + 0.015 * seed * (-1) ** place)
-            (tmp_path / f"{method}_{seed}.json").write_text(json.dumps(run))
-    return tmp_path
+            path = tmp_path / "results" / "openclipart" / f"{method}_{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(run))
+    return tmp_path / "results"
 
 
 def test_measures_over_seeds(folder: Path) -> None:
     (budget,) = read_budgets(folder)
     assert list(budget.runs) == list(METHODS)
     assert budget.values("simclr", LINEAR) == pytest.approx([50.0, 51.5, 53.0])
-    assert budget.values("simclr", CORRELATION) == budget.values("simclr", RANK) == []
-    assert budget.values("separate", ELSEWHERE) == pytest.approx([26.0, 25.25, 24.5])
-    assert budget.differences("separate", "simclr", LINEAR) == pytest.approx([2.0, -1.0, -4.0])
-    assert budget.differences("separate", "simclr", RANK) == []
-    (run, *_) = budget.runs["simclr"].values()
-    assert R2_GEOMETRY.of(run) == pytest.approx(mean(run["R^2"][name] for name in GEOMETRY))
-    left = [run["R^2"][name] for name in COLOUR if name != "hue"]
-    assert R2_COLOUR.of(run) == pytest.approx(mean(left))
-    assert {*GEOMETRY, *COLOUR, "blur sigma"} == {parameter.label for parameter in Parameter}
-    assert spread([1.0, 2.0, 4.0], 2) == f"{7 / 3:.2f}\u00a0±\u00a0{stdev([1, 2, 4]):.2f}"
-    assert (spread([1.0], 1), spread([], 1)) == ("1.0", "-")
+    assert budget.values("equimod", ELSEWHERE) == pytest.approx([26.0, 25.25, 24.5])
+    assert budget.differences("equimod", "simclr", LINEAR) == pytest.approx([2.0, -1.0, -4.0])
+    assert budget.differences("equimod", "simclr", RANK) == []
 
 
 def test_the_page_is_filled_from_the_runs(folder: Path, tmp_path: Path) -> None:
@@ -226,10 +159,8 @@ def test_the_page_is_filled_from_the_runs(folder: Path, tmp_path: Path) -> None:
     once = page.read_text(), readme.read_text()
     assert "**Trained on openclipart, 6 epochs**, seeds 0, 1, 2:" in once[0]
     assert "| SimCLR | 51.5\u00a0±\u00a01.5 |" in once[0]
-    assert "| separate heads above SimCLR | linear, % | 1 of 3 (-1.0) |" in once[0]
-    assert (
-        "| STAR-MMoE, 16 experts below separate heads | canonical correlation | 3 of 3 (" in once[0]
-    )
+    assert "| EquiMod (separate heads) above SimCLR | linear, % | 1 of 3 (-1.0) |" in once[0]
+    assert "experts below EquiMod (separate heads) | canonical correlation | 3 of 3 (" in once[0]
     assert "Chance level: canonical correlation 0.200" in once[0]
     rows = [line.split(" | ") for line in once[1].splitlines() if line.endswith(" of 3 runs |")]
     assert [row[2] for row in rows] == [
@@ -253,9 +184,9 @@ def test_the_page_is_filled_from_the_runs(folder: Path, tmp_path: Path) -> None:
 def test_a_claim_is_not_reproduced_by_its_mean_alone(folder: Path, by: float, verdict: str) -> None:
     """One seed that contradicts the claim leaves it undecided, whatever the others gain."""
     for seed in (0, 1, 2):
-        path = folder / f"separate_{seed}.json"
+        path = folder / "openclipart" / f"equimod_{seed}.json"
         run = json.loads(path.read_text())
-        star = json.loads((folder / f"mmoe16_{seed}.json").read_text())
+        star = json.loads(path.with_name(f"star-mmoe-16_{seed}.json").read_text())
         worse = star["canonical correlation"]["measured"] - (0.01 if seed == 1 else -0.3 + by)
         run["canonical correlation"]["measured"] = worse
         path.write_text(json.dumps(run))
@@ -264,11 +195,11 @@ def test_a_claim_is_not_reproduced_by_its_mean_alone(folder: Path, by: float, ve
 
 
 def test_reports_want_all_methods(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^folder: expected results of collect.py"):
+    with pytest.raises(FileNotFoundError, match=r"^folder: expected folders of runs"):
         evidence_report.main(tmp_path / "nothing")
-    for path in folder.glob("mmoe16_*.json"):
+    for path in folder.glob("*/star-mmoe-16_*.json"):
         path.unlink()
-    with pytest.raises(ValueError, match=r"^folder: expected a run of each of .*'mmoe16'"):
+    with pytest.raises(ValueError, match=r"^folder: expected a run of each of .*'star-mmoe-16'"):
         evidence_report.main(folder)
 
 

@@ -1,0 +1,42 @@
+"""Write the tables of docs/compare.md from the runs that `star-head compare` left.
+
+    python -m benchmarks.comparison_tables
+
+What is in the page was made from results/compare/ beside this file: a folder for each data set,
+with the JSON files of its runs.
+"""
+
+from pathlib import Path
+
+from benchmarks.page_blocks import fill_page
+from star_head.examples.command_line import run
+from star_head.examples.comparing.methods import METHODS
+from star_head.examples.comparing.page import markdown
+from star_head.examples.comparing.results import read_comparison
+
+RESULTS = Path(__file__).parent / "results" / "compare"
+
+
+def main(folder: Path = RESULTS, page: Path = Path("docs/compare.md")) -> None:
+    """Fill in the page's tables and print them.
+
+    Args:
+        folder: Folder of the data sets' folders.
+        page: The Markdown file.
+    """
+    blocks = {}
+    for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+        seeds = sorted({int(path.stem.rpartition("_")[2]) for path in place.glob("*.json")})
+        comparison = read_comparison(place, list(METHODS), seeds)
+        first = comparison.runs["simclr"][seeds[0]]
+        lines = [
+            f"**Trained on {comparison.title}**, {first['steps']:,} steps, {len(seeds)} seeds:",
+            "",
+            *markdown(comparison),
+        ]
+        blocks[f"compare: {place.name}"] = lines
+    fill_page(page, blocks)
+
+
+if __name__ == "__main__":
+    run(main)
