@@ -27,7 +27,7 @@ test-slow: $(VENV)/ready
 
 test-all: test test-slow
 
-# With the oldest Python and packages that setup.cfg allows; docs/versions.md says how it went.
+# With the oldest Python and packages that setup.cfg allows; docs/testing.md says how it went.
 oldest: build/oldest/ready
 	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses 2 --dist loadfile \
 		-m "not slow" $(TEST_ARGS)
