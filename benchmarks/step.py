@@ -7,7 +7,7 @@ predictor and second loss.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightly.loss import NTXentLoss
@@ -46,7 +46,7 @@ class SimCLR(nn.Module):
 
     def __init__(self, backbone: nn.Module, original: bool) -> None:
         super().__init__()
-        width = int(backbone.num_features)  # type: ignore[arg-type]
+        width: Any = backbone.num_features
         self.backbone = backbone
         self.head = SimCLRProjectionHead(width, width, 128)
         self.loss = NTXentLoss(0.2)
@@ -74,7 +74,7 @@ def contenders(
     params = torch.rand(2, step.batch, len(Parameter), device=device)
     views = STARViews(images[0], tuple(images[1:]), tuple(params))
     backbones = [create_backbone(step.backbone, input_size=step.size) for _ in range(3)]
-    width = backbones[0].num_features
+    width: Any = backbones[0].num_features
     head = STARProjectionHead(width, width, 128, num_experts=step.experts, statistics="stl10")
     models: dict[str, nn.Module] = {
         "two passes": SimCLR(backbones[0], original=False),

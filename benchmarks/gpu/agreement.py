@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ def compare_network(
     name, size, batch, experts = settings
     torch.manual_seed(0)
     backbone = create_backbone(name, input_size=size)
-    width = backbone.num_features
+    width: Any = backbone.num_features
     head = STARProjectionHead(width, width, 128, num_experts=experts, statistics="stl10")
     shape = (min(batch, 32), 3, size, size)
     return compare(device, STAR(backbone, head), shape, precision)
