@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -62,8 +63,10 @@ def test_a_promise_is_kept_or_broken() -> None:
     assert {promise.part for promise in PROMISES} <= PARTS.keys()
 
 
-def test_all_parts_fit_into_ten_minutes() -> None:
+def test_all_parts_fit_into_ten_minutes_and_are_on_the_page() -> None:
     assert sum(part.minutes for part in PARTS.values()) <= 10
+    page = (ROOT / "docs/cost.md").read_text().partition("## What was not measured")[2]
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.MULTILINE) == list(PARTS)
 
 
 def test_a_process_that_takes_too_long_is_ended() -> None:
