@@ -13,7 +13,8 @@ TEST_ARGS ?=
 # Two workers, one thread each; a file's tests stay together, since they share what they trained.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test test-slow test-all test-frameworks oldest bench cost docs dist lint types format clean
+.PHONY: demo test test-slow test-all test-frameworks oldest bench cost gpu docs dist lint types
+.PHONY: format clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/quickstart.py $(DEMO_ARGS)
@@ -32,7 +33,7 @@ test-frameworks: build/frameworks/ready
 	OMP_NUM_THREADS=1 build/frameworks/bin/python -m pytest tests/adapters/test_stable_pretraining.py \
 		"tests/test_docs.py::test_doctests[star_head.adapters.stable_pretraining]" $(TEST_ARGS)
 
-# With the oldest Python and packages that setup.cfg allows; docs/versions.md says how it went.
+# With the oldest Python and packages that setup.cfg allows; docs/testing.md says how it went.
 oldest: build/oldest/ready
 	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses 2 --dist loadfile \
 		-m "not slow" $(TEST_ARGS)
@@ -53,6 +54,11 @@ cost: $(VENV)/ready
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.cost_head
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.cost_evaluation
 	$(BIN)/python -m benchmarks.cost_report
+
+# Ten minutes at most on a machine with a CUDA GPU; tiny sizes without one. Fails where a promise of
+# README or docs is broken; writes runs/gpu/results.json.
+gpu: $(VENV)/ready
+	$(BIN)/python -m benchmarks.gpu
 
 docs: $(VENV)/ready
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs

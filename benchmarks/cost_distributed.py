@@ -17,8 +17,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from benchmarks.cost_head import ON_GPU, QUICK, Precision, backbones, training_step
+from benchmarks.cost_head import ON_GPU, QUICK, backbones, training_step
 from benchmarks.cost_points import Points, peak_bytes
+from benchmarks.precision import Precision
 from star_head.examples.command_line import run
 from star_head.examples.training.processes import leave_group
 

@@ -11,7 +11,7 @@ of the backbone alone, "step" is the whole. What is in the output already is not
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,10 @@ from tqdm import tqdm
 
 from benchmarks.cost_counts import VIEWS, Sizes, head_step
 from benchmarks.cost_points import Points, Settings
+from benchmarks.precision import Precision, set_tf32
 from star_head import STAR, Parameter, STARLoss, STARProjectionHead, STARViews
 from star_head.adapters.timm import create_backbone
 from star_head.examples.command_line import run
-
-Precision = Literal["float32", "tf32", "bf16"]
 
 
 class Grid(NamedTuple):
@@ -94,7 +93,7 @@ def main(
         output: JSON file for the points.
     """
     torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    set_tf32(precision == "tf32")
     points = Points(output, device, precision)
     grid = QUICK if quick else ON_GPU if points.device.type == "cuda" else FULL
     wanted = [settings for settings in [*heads(grid), *backbones(grid)] if settings not in points]

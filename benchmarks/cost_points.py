@@ -6,6 +6,7 @@ allocation: the same on a busy machine as on an idle one, and the same quantity 
 libraries take without PyTorch, and what the C library keeps of what was freed, are not in it.
 """
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -14,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -117,7 +117,7 @@ def describe_machine(device: torch.device, precision: str) -> dict[str, Any]:
         "huge pages": os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "timm": timm.__version__,
+        "timm": importlib.metadata.version("timm"),
         "star-head": star_head.__version__,
     }
 

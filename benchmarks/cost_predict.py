@@ -21,9 +21,10 @@ from benchmarks import cost_counts
 from benchmarks.cost_backbone import BackboneCounts, count_backbone
 from benchmarks.cost_counts import FLOAT_BYTES, VIEWS, Sizes, Work
 from benchmarks.cost_fit import Point, fit_head, least_seconds, of_part
-from benchmarks.cost_head import Precision, training_step
+from benchmarks.cost_head import training_step
 from benchmarks.cost_points import Settings, read_points
 from benchmarks.head import count_operations
+from benchmarks.precision import Precision
 from star_head.examples.command_line import run
 
 GPUName = Literal["a100", "h100"]

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cost_backbone import count_backbone
-from benchmarks.cost_counts import FLOAT_BYTES, head_activations, head_step, head_weights
+from benchmarks.cost_counts import (
+    FLOAT_BYTES,
+    Sizes,
+    head_activations,
+    head_step,
+    head_weights,
+)
 from benchmarks.cost_fit import (
     Point,
     PowerFit,
@@ -65,6 +71,7 @@ def main(folder: Path = Path("runs/cost"), page: Path = Path("docs/cost.md")) ->
     blocks = {
         "cost: machine": describe(head["machine"]),
         "cost: head": head_tables(head["points"]),
+        "cost: parameters": parameter_table(head["points"]),
         "cost: backbones": backbone_tables(head["points"]),
         "cost: evaluation": evaluation_tables(evaluation["points"]),
         "cost: prediction": prediction_table(),
@@ -121,6 +128,17 @@ def head_tables(points: Sequence[Point]) -> list[str]:
         "",
     ]
     return lines
+
+
+def parameter_table(points: Sequence[Point]) -> list[str]:
+    """Millions of parameters of a head with experts and predictor, by experts and width."""
+    sizes = [head_sizes(point["settings"]) for point in of_part(points, "head")]
+    widths = sorted({size.width for size in sizes})
+    rows = [
+        [count, *(f"{head_weights(Sizes(1, width, count)) / 1e6:.2f}" for width in widths)]
+        for count in sorted({size.experts for size in sizes if size.experts > 1})
+    ]
+    return table(["experts", *(f"width {width}" for width in widths)], rows)
 
 
 def power_line(name: str, fit: PowerFit) -> str:

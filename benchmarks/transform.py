@@ -84,26 +84,38 @@ def kornias(size: int) -> Any:
     )
 
 
-def compare_batches(images: Sequence[Image.Image], threads: int, rounds: int) -> None:
-    """Print views a second of the paper's pipeline in batches, two views an image."""
-    torch.set_num_threads(threads)
+def batch_contenders(
+    images: Sequence[Image.Image], device: str = "cpu"
+) -> dict[str, Callable[[], object]]:
+    """The paper's pipeline in batches, two views an image; kornia's where it is installed.
+
+    Args:
+        images: Of one size.
+        device: Where the views are made; the images are there already.
+    """
     size = images[0].width
     transform = STARTransform(size, normalize=STL10_NORMALIZE)
     torch.manual_seed(0)
     recording = RecordingTransform(transform)
-    recorded = collate([recording(image) for image in images])
+    recorded = collate([recording(image) for image in images]).to(device)
     contenders: dict[str, Callable[[], object]] = {
-        "star-head, on the device": partial(BatchTransform(transform), recorded)
+        "star-head, on the device": partial(BatchTransform(transform).to(device), recorded)
     }
     if find_spec("kornia") is not None:
         from star_head.adapters.kornia import RecordedTransform as RecordedBatchTransform
 
-        augmentation = kornias(size)
+        augmentation = kornias(size).to(device)
         pixels = recorded.images.float() / 255
         contenders["kornia"] = lambda: (augmentation(pixels), augmentation(pixels))
         contenders["kornia, recorded"] = partial(RecordedBatchTransform(augmentation), pixels)
+    return contenders
+
+
+def compare_batches(images: Sequence[Image.Image], threads: int, rounds: int) -> None:
+    """Print views a second of the paper's pipeline in batches, two views an image."""
+    torch.set_num_threads(threads)
     with torch.no_grad():
-        seconds = time_in_turn(contenders, rounds)
+        seconds = time_in_turn(batch_contenders(images), rounds)
     report(f"batches of {len(images)}, {threads} threads", seconds, 2 * len(images))
 
 

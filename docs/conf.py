@@ -76,7 +76,15 @@ def visit_math(writer: Any, node: nodes.math | nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def shorten_types(app: Sphinx, doctree: nodes.document) -> None:
+    """Write ``Any`` for the ``~typing.Any`` that Sphinx leaves in a type with literals."""
+    for text in list(doctree.findall(nodes.Text)):
+        if re.fullmatch(r"~(\w+\.)+\w+", text):
+            text.parent.replace(text, nodes.Text(text.rpartition(".")[2]))
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the two functions above."""
+    """Connect the functions above."""
     app.connect("include-read", rebase_links)
+    app.connect("doctree-read", shorten_types)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))

@@ -35,7 +35,7 @@ def style() -> str:
 <style>
   svg {{ {light} }}
   @media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}
-  text {{ font: 15px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--text); }}
+  text {{ font: 14px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--text); }}
   .small {{ font-size: 13px; }}
   .middle {{ text-anchor: middle; }}
   .ground {{ fill: var(--ground); stroke: var(--line); stroke-opacity: 0.35; }}

@@ -166,7 +166,7 @@ def print_table(results: dict[str, Any]) -> None:
         print(name)
         for label, (value, chance) in row.items():
             if value is not None:
-                beside = "" if chance is None else f"   by chance {chance:.3f}"
+                beside = "" if chance is None else f"   chance level {chance:.3f}"
                 print(f"  {label:27} {value:7.3f}{beside}")
 
 

@@ -50,11 +50,11 @@ def test_every_file_names_the_same_pythons() -> None:
     assert named == list(range(named[0], named[-1] + 1))
     oldest, newest = f"3.{named[0]}", f"3.{named[-1]}"
     assert setup["options"]["python_requires"] == f">={oldest}"
-    readme, versions = (
-        " ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/versions.md")
+    readme, testing = (
+        " ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/testing.md")
     )
     assert f"Python {oldest} to {newest}" in readme
-    for file, text in {"README.md": readme, "docs/versions.md": versions}.items():
+    for file, text in {"README.md": readme, "docs/testing.md": testing}.items():
         for first, last in re.findall(r"(3\.\d+) (?:to|and|or) (3\.\d+)", text):
             assert first in (oldest, "3.11"), file
             assert last == newest, file

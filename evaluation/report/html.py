@@ -71,7 +71,7 @@ def number(value: float | None, digits: int = 3, chance: float | None = None) ->
     if value is None:
         return "&ndash;"
     text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "&minus;")
-    return text if chance is None else f"{text}<small>chance {chance:.{digits}f}</small>"
+    return text if chance is None else f"{text}<small>chance level {chance:.{digits}f}</small>"
 
 
 def page(title: str, introduction: str, sections: Sequence[tuple[str, str]], footer: str) -> str:

@@ -83,7 +83,7 @@ def _redundancy(found: Checkpoints, n: int) -> str:
         text += figure(
             plots.draw_spectra(spectra),
             f"Canonical correlations of invariant and equivariant embeddings of {n:,} images, "
-            f"largest first. Dotted: chance.",
+            f"largest first. Dotted: chance level, of embeddings of different images.",
             "Canonical correlations against their rank, a line for each checkpoint",
         )
         rows = [
@@ -96,7 +96,9 @@ def _redundancy(found: Checkpoints, n: int) -> str:
             ]
             for name, r in measured.items()
         ]
-        text += table(["", "mean", "mean by chance", "correlations", "images"], rows, kind="narrow")
+        text += table(
+            ["", "mean", "chance level of the mean", "correlations", "images"], rows, kind="narrow"
+        )
     paper = [["mean canonical correlation", *(f"{v:.2f}" for v in _PAPER_REDUNDANCY.values())]]
     caption = (
         f"STAR-MMoE of the paper ({_PAPER}), read off a figure, not measured here. Other data, "
@@ -131,8 +133,8 @@ of the true one, each divided by its standard deviation in the run; 0 is perfect
         text += table(
             ["", "MRR", "hit@1", "hit@5", "retrieval error"],
             rows,
-            f"Over {m * k:,} predictions: {k} views of each of {m:,} images. Chance: every order "
-            f"of the views is as likely. Ties count as their expected value.",
+            f"Over {m * k:,} predictions: {k} views of each of {m:,} images. Chance level: "
+            f"every order of the views is as likely. Ties count as their expected value.",
             kind="narrow",
         )
     return text
@@ -216,7 +218,7 @@ def _neighbours(
             draw_neighbours(pictures[name], near, classes, rows),
             f"The {len(near['nearest']['features'][0])} nearest of {n:,} images to "
             f"each of {len(near['queries'])} queries."
-            + ("" if chance is None else f" Same class by chance: {chance:.3f}."),
+            + ("" if chance is None else f" Chance level of the same class: {chance:.3f}."),
             "Queries and the images nearest to them, a row for each expert",
         )
     return text

@@ -66,7 +66,7 @@ def draw_spectra(spectra: Mapping[str, tuple[Sequence[float], Sequence[float]]])
             ranks = range(1, len(measured) + 1)
             label = f"{name}: mean {np.mean(measured):.3f}"
             axis.plot(ranks, measured, color=color, label=label, ls=_LINES[i % len(_LINES)], lw=1.8)
-            label = f"by chance: mean {np.mean(chance):.3f}"
+            label = f"chance level: mean {np.mean(chance):.3f}"
             axis.plot(range(1, len(chance) + 1), chance, color=color, ls=":", lw=1.1, label=label)
         axis.set_xlabel("rank of the canonical correlation")
         axis.set_ylabel("canonical correlation")

@@ -96,21 +96,21 @@ _CURVES: dict[str, dict[str, tuple[str | None, str, str]]] = {
     },
     "canonical correlation, divergence": {
         "mean_canonical_correlation": ("mean canonical correlation", "#7b4ea3", "-"),
-        "mean_canonical_correlation_chance": ("the same by chance", "#7b4ea3", ":"),
+        "mean_canonical_correlation_chance": ("its chance level", "#7b4ea3", ":"),
         "routing_divergence": ("divergence of the two routings", "#888888", "--"),
     },
     "effective rank": {"effective_rank": ("features", "#7b4ea3", "-")},
     "spread": {"embedding_spread": ("features", "#7b4ea3", "-")},
     "retrieval of views": {
         "mean_reciprocal_rank": ("mean reciprocal rank", _EQUIVARIANT, "-"),
-        "mean_reciprocal_rank_chance": ("the same by chance", _EQUIVARIANT, ":"),
+        "mean_reciprocal_rank_chance": ("its chance level", _EQUIVARIANT, ":"),
         "hit_at_1": ("hit rate at 1", "#3a7d44", "--"),
-        "hit_at_1_chance": ("the same by chance", "#3a7d44", ":"),
+        "hit_at_1_chance": ("its chance level", "#3a7d44", ":"),
     },
     "$R^2$ of augmentation parameters": {
         "r2/*": (None, "#e8c9a5", "-"),
         "mean_r2": ("mean over parameters, thin: each", _EQUIVARIANT, "-"),
-        "mean_r2_chance": ("the mean by chance", _EQUIVARIANT, ":"),
+        "mean_r2_chance": ("chance level of the mean", _EQUIVARIANT, ":"),
     },
 }
 _COLUMNS = 4

@@ -376,7 +376,7 @@ def test_roles_and_numbers() -> None:
     assert number(-0.004, 2) == "0.00"
     assert number(-0.006, 2) == "&minus;0.01"
     assert number(None) == "&ndash;"
-    assert number(0.5, 2, 0.25) == "0.50<small>chance 0.25</small>"
+    assert number(0.5, 2, 0.25) == "0.50<small>chance level 0.25</small>"
 
 
 def test_names(tmp_path: Path) -> None:

@@ -1,0 +1,202 @@
+"""``make gpu``: what it measures, what breaks it, and a whole run on a processor, tiny."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from running import ROOT, own_environment
+
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import loss, stl10
+from benchmarks.gpu.cases import Case, Figures, Row, read_rows, run_cases
+from benchmarks.gpu.part import PARTS
+from benchmarks.gpu.promises import PROMISES, judge, problems
+from benchmarks.gpu.table import table_of
+
+
+def fails() -> Figures:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nof very many")
+
+
+def test_a_case_that_fails_is_named_and_the_next_runs(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    cases = [
+        Case("large", fails),
+        Case("foreign", fails, needs=("json", "no_such_package")),
+        Case("small", lambda: {"ms": 2.0}),
+    ]
+    run_cases("head", cases, path)
+    large, foreign, small = read_rows(path)
+    assert large.failed == "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB"
+    assert foreign.left_out == "no_such_package not installed"
+    assert small == Row("head", "small", {"ms": 2.0})
+    assert problems([large, foreign, small], full_size=True) == [
+        f"head, large: failed: {large.failed}"
+    ]
+    with open(path, "a") as file:
+        file.write('{"part": "head", "ca')  # killed while it wrote
+    assert read_rows(path) == [large, foreign, small]
+
+
+def test_a_promise_is_kept_or_broken() -> None:
+    slow = Row("head", "small", {"loop / ours": 0.5, "loop ms": 1.0})
+    (verdict,) = judge(slow, full_size=True)
+    assert not verdict.kept
+    assert problems([slow], full_size=True) == [
+        "head, small: loop / ours is 0.5, promised at least 1 "
+        "(docs/cost.md: not slower than a loop of experts)"
+    ]
+    assert not problems([slow], full_size=False)  # says nothing at toy sizes
+    for apart, kept in ((0.0, True), (1e-10, True), (1e-3, False), (math.nan, False)):
+        row = Row("agreement", "head", {"float64 apart": apart})
+        assert [verdict.kept for verdict in judge(row, full_size=False)] == [kept]
+    unknown = Row("loss", "n = 16,384", {"lightly / ours": None})  # lightly's did not fit
+    assert not problems([unknown], full_size=True)
+    assert {promise.part for promise in PROMISES} <= PARTS.keys()
+
+
+def test_all_parts_fit_into_ten_minutes_and_are_on_the_page() -> None:
+    assert sum(part.minutes for part in PARTS.values()) <= 10
+    page = (ROOT / "docs/cost.md").read_text().partition("## What was not measured")[2]
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.MULTILINE) == list(PARTS)
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    begun = time.perf_counter()
+    assert gpu.ended([sys.executable, "-c", "import time; time.sleep(60)"], 0.2) == (
+        "took more than 0 s"
+    )
+    assert time.perf_counter() - begun < 20
+    assert (
+        gpu.ended([sys.executable, "-c", "raise SystemExit(3)"], 60) == "its process ended with 3"
+    )
+    assert gpu.ended([sys.executable, "-c", ""], 60) is None
+    (row,) = gpu.run_part("head", "cpu", full_size=False, seconds=0)
+    assert row.failed is not None
+    assert "no time was left" in row.failed
+
+
+def test_lightlys_loss_may_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightly")
+    measured = loss.peak_bytes
+
+    def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+        assert measured(run, device) > 0
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loss, "peak_bytes", peak_bytes)
+    figures = loss.compare("cpu", 8, 0)
+    assert set(figures.values()) == {None}
+    assert "out of memory" in table_of([Row("loss", "n = 8", dict(figures))], full_size=True)
+
+
+def test_the_table_has_a_line_for_each_figure() -> None:
+    rows = [
+        Row("head", "width 8", {"loop ms": 1234.5, "loop / ours": 0.5}),
+        Row("step", "resnet18", left_out="timm not installed"),
+        Row("views", "all", failed="its process ended with -11"),
+    ]
+    lines = [line.split() for line in table_of(rows, full_size=True).splitlines()]
+    assert lines == [
+        ["part", "case", "figure", "value", "promised"],
+        ["head", "width", "8", "loop", "ms", "1,234"],
+        ["loop", "/", "ours", "0.5", "at", "least", "1", "BROKEN"],
+        ["step", "resnet18", "left", "out:", "timm", "not", "installed"],
+        ["views", "all", "FAILED:", "its", "process", "ended", "with", "-11"],
+    ]
+
+
+def test_the_loaders_share() -> None:
+    # Ten steps, a second each, of which the last eight waited 0.25 s; the first two are warm-up.
+    figures = stl10.speed([float(i) for i in range(10)], [5.0] * 2 + [0.25] * 8, batch=4)
+    assert figures == {"images/s": 4.0, "loader's share": 0.25, "steps": 8}
+
+
+def test_a_broken_promise_ends_in_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"differences": 0.0}
+    monkeypatch.setattr(gpu, "run_part", lambda part, *_: [Row(part, "digits", dict(found))])
+    output = tmp_path / "results.json"
+    command = ["gpu", "--device=cpu", "--parts", "resume", f"--output={output}"]
+    monkeypatch.setattr(sys, "argv", command)
+    gpu.main()
+    assert json.loads(output.read_text())["problems"] == []
+    found["differences"] = 3.0
+    with pytest.raises(SystemExit, match="resume, digits: differences is 3, promised at most 0"):
+        gpu.main()
+    assert len(json.loads(output.read_text())["problems"]) == 1
+    assert "BROKEN" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_all_of_it_at_toy_sizes(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device=cpu", f"--output={output}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=own_environment())
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(output.read_text())
+    assert found["machine"]["torch"] == torch.__version__
+    assert not found["full_size"]
+    rows = [Row(**row) for row in found["rows"]]
+    assert {row.part for row in rows} == PARTS.keys()
+    assert not [row for row in rows if row.failed or row.left_out]
+    # Every figure that something is promised of was measured.
+    measured = {(row.part, name) for row in rows for name in row.figures}
+    assert {(promise.part, promise.figure) for promise in PROMISES} <= measured
+    figures = {name: value for row in rows for name, value in row.figures.items()}
+    assert all(math.isfinite(value) for value in figures.values())
+    assert figures["tensors compared"] > 100
+    assert 0 <= figures["loader's share"] < 1
+    assert all(row.case in done.stdout for row in rows)
+
+
+@pytest.mark.slow
+def test_what_is_not_installed_is_left_out_by_name(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import importlib.util, sys
+
+absent = {"lightly", "timm", "lightning", "kornia"}
+find_spec = importlib.util.find_spec
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Absent())
+importlib.util.find_spec = lambda name, *_: None if name in absent else find_spec(name)
+"""
+    )
+    output = tmp_path / "results.json"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device=cpu", f"--output={output}"]
+    environment = own_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    done = subprocess.run(
+        [*command, "--parts", "agreement", "loss", "step", "views", "resume", "stl10"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(output.read_text())
+    left_out = {f"{row['part']}, {row['case']}": row["left_out"] for row in found["rows"]}
+    assert left_out["agreement, head and loss, float32"] is None
+    assert left_out["loss, n = 32, ours alone"] is None
+    assert left_out["loss, n = 32, against lightly's"] == "lightly not installed"
+    assert left_out["views, kornia's"] == "lightly and kornia not installed"
+    resumed = left_out["resume, test_resnet on digits, deterministic kernels"]
+    assert resumed == "lightly and timm and lightning not installed"
+    assert all(row["figures"] == {} for row in found["rows"] if row["part"] in ("step", "stl10"))
