@@ -15,6 +15,7 @@ from star_head.examples.comparing.methods import UNTRAINED, find_method
 from star_head.examples.data.image_data import DatasetName, load_images
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName, load_transfer
+from star_head.examples.training.monitors import MONITORS
 
 _SETTINGS, _CONFIG = "settings.json", "config.yaml"
 
@@ -182,6 +183,7 @@ class Plan(NamedTuple):
             f"--trainer.default_root_dir={run.folder(output)}",
             "--trainer.enable_progress_bar=false",
             # All is measured when the run is over.
+            *(f"--monitors.{name}=false" for name in MONITORS),
             "--trainer.limit_val_batches=0",
             "--trainer.num_sanity_val_steps=0",
             "--trainer.callbacks+=star_head.examples.comparing.step_cost.StepCost",

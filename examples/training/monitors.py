@@ -32,7 +32,7 @@ def _routing_weights(module: Any, images: Tensor) -> Any:
 # By key: the callback, what it reads of STARModule, and those of its arguments that are not set
 # here. Validation loaders are read as often and as far as the data module and the Trainer say.
 _LOADERS = {"transform", "images", "every_n_epochs"}
-_KINDS: dict[str, tuple[type[Callback], Any, set[str]]] = {
+MONITORS: dict[str, tuple[type[Callback], Any, set[str]]] = {
     "probe": (OnlineLinearProbe, _BACKBONE, _LOADERS),
     "neighbours": (NearestNeighbours, _BACKBONE, _LOADERS),
     "rank": (RankMonitor, _BACKBONE, set()),
@@ -73,16 +73,16 @@ class Monitors(Callback):
     ) -> None:
         given = (probe, neighbours, rank, redundancy, routing, equivariance)
         self._options: dict[str, dict[str, Any]] = {}
-        for name, options in zip(_KINDS, given, strict=True):
+        for name, options in zip(MONITORS, given, strict=True):
             if options is not False:
                 self._options[name] = {} if options is True else _checked(name, options)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Add the monitors, now that the data are open and say whether there are labels."""
         there: Any = trainer  # Lightning sets callbacks and datamodule without declaring them
-        left_out = {name for name in _KINDS if _KINDS[name][0] in map(type, there.callbacks)}
+        left_out = {name for name in MONITORS if MONITORS[name][0] in map(type, there.callbacks)}
         if trainer.limit_val_batches == 0:
-            left_out |= {name for name, (_, _, fixed) in _KINDS.items() if fixed is _LOADERS}
+            left_out |= {name for name, (_, _, fixed) in MONITORS.items() if fixed is _LOADERS}
         added = self._make(pl_module, there.datamodule, left_out)
         place = there.callbacks.index(self) + 1
         # Another list: Lightning is on its way through this one.
@@ -100,7 +100,7 @@ class Monitors(Callback):
             left_out.add("equivariance")
         made = []
         for name, options in self._options.items():
-            kind, reads, _ = _KINDS[name]
+            kind, reads, _ = MONITORS[name]
             inputs: tuple[Any, ...] = (reads,)
             if name == "equivariance":
                 inputs = (reads, data.held_out, data.transform)
@@ -113,7 +113,7 @@ class Monitors(Callback):
 
 def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """A monitor's arguments; raises where one of them is not to be set here."""
-    kind, _, fixed = _KINDS[name]
+    kind, _, fixed = MONITORS[name]
     keywords = inspect.signature(kind).parameters.values()
     known = [p.name for p in keywords if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
     unknown = sorted(options.keys() - set(known))
