@@ -1,4 +1,4 @@
-"""Draw what the runs gave and write the tables of docs/evidence.md and README's.
+"""Draw what the runs gave and write the tables of docs/evidence_runs.md and README's.
 
     python -m benchmarks.evidence.evidence_report
 
@@ -59,7 +59,7 @@ QUESTIONS: tuple[tuple[str, str, Measure, int], ...] = (
 
 def main(
     folder: Path = RESULTS,
-    page: Path = Path("docs/evidence.md"),
+    page: Path = Path("docs/evidence_runs.md"),
     readme: Path = Path("README.md"),
 ) -> None:
     """Draw pictures beside the page, fill in its tables and print them.

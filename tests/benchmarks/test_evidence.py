@@ -15,7 +15,7 @@ from star_head import Parameter
 from star_head.examples.comparing.results import LINEAR, RANK
 from star_head.examples.data.image_data import ImageSplits, load_images
 
-PAGE = Path(__file__).parents[2] / "docs/evidence.md"
+PAGE = Path(__file__).parents[2] / "docs/evidence_runs.md"
 README = Path(__file__).parents[2] / "README.md"
 
 
