@@ -63,7 +63,7 @@ __all__ = [
     "estimate_statistics",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "augmentation": (

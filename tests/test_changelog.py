@@ -21,7 +21,13 @@ def test_the_top_is_what_is_not_released_yet() -> None:
     assert headings[0] == "Unreleased"
     # 0.1.0 alone has no date: it was never published.
     assert all(heading == "0.1.0" or re.fullmatch(DATED, heading) for heading in headings[1:])
-    assert any(heading.startswith(star_head.__version__) for heading in headings[1:])
+
+
+def test_the_newest_version_is_the_packages_and_the_citations() -> None:
+    newest = list(sections())[1]
+    assert newest.partition(" ")[0] == star_head.__version__
+    cited = (Path(__file__).parent.parent / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {star_head.__version__}\n" in cited
 
 
 def test_every_entry_is_of_a_kind() -> None:

@@ -141,6 +141,7 @@ def test_a_broken_promise_ends_in_an_error(
 def test_all_of_it_at_toy_sizes(tmp_path: Path) -> None:
     output = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks.gpu", "--device=cpu", f"--output={output}"]
+    command += ["--minutes=60"]  # on a busy machine
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=own_environment())
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(output.read_text())
@@ -181,6 +182,7 @@ importlib.util.find_spec = lambda name, *_: None if name in absent else find_spe
     )
     output = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks.gpu", "--device=cpu", f"--output={output}"]
+    command += ["--minutes=60"]  # on a busy machine
     environment = own_environment()
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
     done = subprocess.run(
