@@ -1,6 +1,7 @@
 """Weights & Biases and MLflow by Lightning's own flags, read back from the files that they keep."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,17 @@ def test_wandb_has_what_csv_has(tmp_path: Path) -> None:
 
 
 def wandb_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """What was logged together, from the one offline run under a folder."""
+    """What was logged together, from the one offline run under a folder, once it is written."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    for data in leveldb_records(path.read_bytes()):
-        record = Record.FromString(data)
+    records: list[Any] = []
+    until = time.monotonic() + 120  # a process of W&B's own writes, and may end after the run
+    while not any(record.WhichOneof("record_type") == "exit" for record in records):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+        records = [Record.FromString(data) for data in leveldb_records(path.read_bytes())]
+    for record in records:
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             yield {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
@@ -135,8 +141,10 @@ def leveldb_records(data: bytes, block: int = 32768) -> Iterator[bytes]:
             at += left
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        record += data[at + 7 : at + 7 + length]
         at += 7 + length
+        if at > len(data):
+            return  # not yet whole
+        record += data[at - length : at]
         if kind in (1, 4):
             yield record
             record = b""
