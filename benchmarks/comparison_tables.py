@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.page_blocks import fill_page
 from star_head.examples.command_line import run
-from star_head.examples.comparing.methods import METHODS
+from star_head.examples.comparing.methods import METHODS, UNTRAINED
 from star_head.examples.comparing.page import markdown
 from star_head.examples.comparing.results import read_comparison
 
@@ -26,8 +26,10 @@ def main(folder: Path = RESULTS, page: Path = Path("docs/compare.md")) -> None:
     """
     blocks = {}
     for place in sorted(path for path in folder.glob("*") if path.is_dir()):
-        seeds = sorted({int(path.stem.rpartition("_")[2]) for path in place.glob("*.json")})
-        comparison = read_comparison(place, list(METHODS), seeds)
+        found = [path.stem.rpartition("_") for path in place.glob("*.json")]
+        seeds = sorted({int(seed) for _, _, seed in found})
+        others = sorted({name for name, _, _ in found} - {*METHODS, UNTRAINED})
+        comparison = read_comparison(place, [*METHODS, *others], seeds)
         first = comparison.runs["simclr"][seeds[0]]
         lines = [
             f"**Trained on {comparison.title}**, {first['steps']:,} steps, {len(seeds)} seeds:",

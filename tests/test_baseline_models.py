@@ -116,3 +116,16 @@ def test_other_tasks_and_heads_are_refused() -> None:
     mixed = STARProjectionHead(WIDTH, 16, 8, num_experts=2, statistics="stl10")
     with pytest.raises(ValueError, match=r"^head: expected routing='invariant' .*got 'mmoe'"):
         STARBaseline(Backbone(), mixed, ESSL(WIDTH))
+
+
+@pytest.mark.parametrize("name", ["augself", "essl"])
+def test_it_compiles_whole_and_runs_under_autocast(name: str) -> None:
+    model, views = make(name).float().eval(), make_views()
+    views = views.to(torch.float32)._replace(params=tuple(p.float() for p in views.params))
+    expected = model(views)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(tuple(compiled(views)), tuple(expected))
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = model(views)
+    torch.testing.assert_close(terms.total.float(), expected.total, rtol=0.05, atol=0.05)
+    terms.total.backward()

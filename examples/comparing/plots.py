@@ -1,15 +1,18 @@
 """The figures of the page on compared methods."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from star_head.evaluation.comparison import half_interval
 from star_head.evaluation.report.plots import STYLE, WIDTH, as_uri
 
 _COLORS = ("#222222", "#3b6fb6", "#d9822b", "#0a8f78", "#b5508f", "#7a6a1f", "#4f9bd0", "#9c3d2e")
+_TITLE = 30  # characters that fit over one of three panels
 _GREY = "#6b7280"
 
 
@@ -51,7 +54,8 @@ def draw_differences(columns: Sequence[Column], reference: str) -> str:
                 centre = sum(found) / len(found)
                 axis.plot(found, [row] * len(found), "o", color=color, ms=3, alpha=0.45, mew=0)
                 axis.errorbar(centre, row, xerr=half_interval(found), fmt="o", color=color, lw=1.6)
-            axis.set_title(column.title)
+            axis.set_title("\n".join(textwrap.wrap(column.title, _TITLE)))
+            axis.xaxis.set_major_locator(MaxNLocator(4))
             axis.set_yticks(range(len(names)), names)
             axis.set_ylim(len(names) - 0.4, -0.6)
             axis.grid(axis="x")

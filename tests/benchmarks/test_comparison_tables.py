@@ -28,13 +28,13 @@ def test_the_page_is_filled_from_the_runs(tmp_path: Path) -> None:
     for seed, level in ((0, 0.5), (3, 0.52)):
         write_run(tmp_path / "results/openclipart", "untrained", seed, 0.3)
         write_run(tmp_path / "results/openclipart", "simclr", seed, level)
-        write_run(tmp_path / "results/openclipart", "star-mmoe", seed, level + 0.1 + seed / 100)
+        write_run(tmp_path / "results/openclipart", "star-mmoe-4", seed, level + 0.1 + seed / 100)
     comparison_tables.main(tmp_path / "results", page)
     text = page.read_text().replace("\u00a0", " ")
     assert "**Trained on openclipart, 3 epochs**, 1,504 steps, 2 seeds:" in text
     assert "| untrained | 30.0 ± 0.0 |\n" in text
     # Differences 10 and 13: 11.5, and 12.706 x 2.1213 / sqrt(2) to either side.
-    assert "| STAR-MMoE | 62.5 ± 3.5 (+11.5 ± 19.1) |\n" in text
+    assert "| STAR-MMoE, 4 experts | 62.5 ± 3.5 (+11.5 ± 19.1) |\n" in text
     once = page.read_text()
     comparison_tables.main(tmp_path / "results", page)
     assert page.read_text() == once
