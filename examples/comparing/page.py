@@ -30,7 +30,7 @@ _COLUMNS = {
     "images; lower is less redundant. Methods with one embedding have none",
     "MRR": "mean reciprocal rank of a view among 20 of its image, by the embedding predicted for "
     "it; methods without a predictor have none",
-    "R^2": "how well the parameters of a view can be read off the features of view and original, "
+    "R²": "how well the parameters of a view can be read off the features of view and original, "
     "by ridge regression, mean over a group; 1 is exactly, 0 no better than by their mean",
     "step": "median of forward and backward pass and update: time of all the process&rsquo;s "
     "threads, and elapsed time",
@@ -180,7 +180,7 @@ def _trade_off(comparison: Comparison) -> tuple[Column, Column] | None:
                 linear.setdefault(title_of(name), []).append(accuracy)
     if not r2:
         return None
-    return Column("R^2, geometry and colour", r2), Column(LINEAR.title, linear)
+    return Column("R², geometry and colour", r2), Column(LINEAR.title, linear)
 
 
 def _columns() -> str:

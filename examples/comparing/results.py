@@ -69,9 +69,9 @@ CORRELATION = Measure(
     inside("canonical correlation", "measured"),
     chance=inside("canonical correlation", "by chance"),
 )
-R2_GEOMETRY = Measure("R^2, geometry", _r2(GEOMETRY.__contains__))
-R2_COLOUR = Measure("R^2, colour", _r2(COLOUR.__contains__))
-R2_OTHERS = Measure("R^2, blur and others", _r2(lambda name: name not in (*GEOMETRY, *COLOUR)))
+R2_GEOMETRY = Measure("R², geometry", _r2(GEOMETRY.__contains__))
+R2_COLOUR = Measure("R², colour", _r2(COLOUR.__contains__))
+R2_OTHERS = Measure("R², blur and others", _r2(lambda name: name not in (*GEOMETRY, *COLOUR)))
 RANK = Measure(
     "MRR",
     inside("equivariance", "measured", "mean_reciprocal_rank"),

@@ -17,7 +17,7 @@ _LABELS = {
     "mean_canonical_correlation": "mean canonical correlation",
     "routing_divergence": "divergence of the routings",
     "mean_reciprocal_rank": "mean reciprocal rank",
-    "mean_r2": "mean R^2 of parameters",
+    "mean_r2": "mean R² of parameters",
 }
 
 

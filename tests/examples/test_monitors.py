@@ -83,7 +83,7 @@ def test_a_run_without_labels_tells_what_was_learned(
     of_any = {
         "loss, invariant part": "train_loss_invariant",
         "effective rank of the features": "effective_rank",
-        "mean R^2 of parameters": "mean_r2",
+        "mean R² of parameters": "mean_r2",
     }
     of_two_tasks = {
         "loss, equivariant part": "train_loss_equivariant",
@@ -100,7 +100,7 @@ def test_a_run_without_labels_tells_what_was_learned(
             chance = logs[f"{name}_chance"]
             ends.append(chance[max(chance)])
         assert told[label] == pytest.approx(ends, rel=1e-3), label
-    for label in ("mean R^2 of parameters", *(list(of_two_tasks)[1:3] * (routing == "mmoe"))):
+    for label in ("mean R² of parameters", *(list(of_two_tasks)[1:3] * (routing == "mmoe"))):
         assert len(told[label]) == 3, label
         assert min(logs[expected[label]]) == 0  # before training
 

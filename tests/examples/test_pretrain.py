@@ -122,7 +122,7 @@ def test_a_table_at_the_end_says_how_it_went(whole: SimpleNamespace) -> None:
     assert found["1-NN accuracy"] == pytest.approx([logged[0], logged[-1]], rel=1e-3)
     assert found["loss, invariant part"][1] < found["loss, invariant part"][0]
     assert 0 < found["linear probe, top-1"][1] <= 1
-    for label in ("mean canonical correlation", "mean reciprocal rank", "mean R^2 of parameters"):
+    for label in ("mean canonical correlation", "mean reciprocal rank", "mean R² of parameters"):
         assert len(found[label]) == 3, label  # first, last and chance
 
 
