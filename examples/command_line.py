@@ -42,7 +42,7 @@ def run(
     if several is not None:
         parser.add_argument(several, nargs="+", help="One or several.")
     own, others = split_dotted(arguments) if dotted else (arguments, [])
-    skipped = {name for name in (several, dotted) if name}
+    skipped: set[str | int] = {name for name in (several, dotted) if name}
     parser.add_function_arguments(main, skip=skipped, as_positional=positional)
     given = parser.parse_args(own).as_dict()
     main(**given, **({dotted: others} if dotted else {}))

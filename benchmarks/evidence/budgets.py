@@ -1,4 +1,4 @@
-"""The runs of docs/evidence_runs.md, read, and what is measured of them beside compare's measures."""
+"""The runs of docs/evidence_runs.md, and what is measured of them beside compare's measures."""
 
 from pathlib import Path
 from statistics import mean

@@ -59,8 +59,8 @@ def prepare_task(name: TaskName, drawings: Path) -> Path:
     generator = np.random.default_rng(0)
     for part in ("train", "val"):
         for index, path in enumerate(sorted(find_images(drawings / part))):
-            with Image.open(path) as image:
-                made = _MAKERS[name](image.convert("RGB"), generator)
+            with Image.open(path) as drawing:
+                made = _MAKERS[name](drawing.convert("RGB"), generator)
             if made is not None:
                 image, label = made
                 target = scratch / part / label / f"{index:05}.png"

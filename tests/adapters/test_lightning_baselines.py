@@ -53,7 +53,7 @@ def test_training_is_that_of_the_lightly_example(name: str) -> None:
     )
     head = copy.deepcopy(theirs.projection_head)
     model = STARBaseline(network, head, task, STARLoss(0.2))
-    module = STARModule(model, batch_size=256, learning_rate=0.1, monitor_every_n_steps=2)
+    module = STARModule(model, batch_size=256, learning_rate=0.1)
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
