@@ -99,7 +99,7 @@ def read_image(path: Path, conversion: Conversion = PLAIN) -> Image.Image:
     Raises:
         ValueError: If it cannot be read whole; the error names the file and says why.
     """
-    with _naming(path), Image.open(path) as image:
+    with naming(path), Image.open(path) as image:
         check_loading(image, conversion.pixel_range)
         image.load()
         orientation = _orientation(image)
@@ -117,7 +117,7 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: If the header cannot be read.
     """
-    with _naming(path), Image.open(path) as image:
+    with naming(path), Image.open(path) as image:
         if image.format == "PNG" and _has_metadata_behind_pixels(path):
             image.load()
         # Of TIFF files, Pillow gives the upright size itself.
@@ -132,7 +132,7 @@ def try_read(path: Path, conversion: Conversion = PLAIN) -> Image.Image | str:
     try:
         return read_image(path, conversion)
     except ValueError as error:
-        return _reason(path, error.__cause__)
+        return reason_of(path, error.__cause__)
 
 
 def why_unreadable(path: Path, conversion: Conversion = PLAIN) -> str | None:
@@ -226,15 +226,16 @@ class _Mapped(_WithPillowsLimit, Dataset[Result], Generic[Item, Result]):
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn what goes wrong in reading a file into an error that names it."""
     try:
         yield
     except Exception as error:  # on broken files, Pillow's readers raise almost anything
-        raise unreadable(path, _reason(path, error)) from error
+        raise unreadable(path, reason_of(path, error)) from error
 
 
-def _reason(path: Path, error: BaseException | None) -> str:
+def reason_of(path: Path, error: BaseException | None) -> str:
+    """Why a file cannot be read, in words, from what its reader raised."""
     if isinstance(error, PixelRangeError):
         return Remediable(error.reason)
     if isinstance(error, Image.DecompressionBombError):

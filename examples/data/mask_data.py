@@ -9,7 +9,13 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from star_head.evaluation.labels import draw
-from star_head.examples.data.image_files import Conversion, read_image, unreadable
+from star_head.examples.data.image_files import (
+    Conversion,
+    leave_out,
+    naming,
+    read_image,
+    reason_of,
+)
 from star_head.examples.data.image_folder import find_images, folder_that_is_there, subfolders
 from star_head.examples.data.splits import Splits, find_splits, is_companion
 
@@ -73,11 +79,8 @@ class Drawings(Dataset[tuple[Image.Image, np.ndarray]]):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
         path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                opacity = np.asarray(image.convert("RGBA").getchannel("A"))
-        except (OSError, ValueError) as error:
-            raise unreadable(path, str(error)) from error
+        with naming(path), Image.open(path) as image:
+            opacity = np.asarray(image.convert("RGBA").getchannel("A"))
         return read_image(path, _ON_WHITE), (opacity >= _DRAWN).astype(np.int64)
 
     def part(self, indices: np.ndarray) -> "Drawings":
@@ -143,17 +146,16 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         ValueError: If it cannot be read, or has colours in place of classes.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if len(image.getbands()) > 1 or image.mode == "F":
-                raise ValueError(
-                    f"data_dir: expected masks of one channel, whose values are classes, got mode "
-                    f"{image.mode} in {path}"
-                )
-            return np.asarray(image).astype(np.int64)
-    except OSError as error:
-        raise unreadable(path, str(error)) from error
+    with naming(path), Image.open(path) as image:
+        image.load()
+        values = np.asarray(image)
+        bands, mode = image.getbands(), image.mode
+    if len(bands) > 1 or mode == "F":
+        raise ValueError(
+            f"data_dir: expected masks of one channel, whose values are classes, got mode {mode} "
+            f"in {path}"
+        )
+    return values.astype(np.int64)
 
 
 def _voc(root: Path) -> MaskData:
@@ -195,7 +197,11 @@ def _ade(root: Path) -> MaskData:
 
 
 def _drawings(root: Path) -> MaskData:
-    paths = [path for path in find_images(root) if _has_transparency(path)]
+    images = find_images(root)
+    found = [_transparency(path) for path in images]
+    reasons = [of if isinstance(of, str) else None for of in found]
+    kept = leave_out(images, reasons) if images else ()
+    paths = [images[index] for index in kept if found[index]]
     if len(paths) < _HELD_OUT:
         raise ValueError(
             f"data_dir: expected at least {_HELD_OUT} images with transparency in {root}, got "
@@ -206,12 +212,13 @@ def _drawings(root: Path) -> MaskData:
     return MaskData(drawings.part(train), drawings.part(test), 2)
 
 
-def _has_transparency(path: Path) -> bool:
+def _transparency(path: Path) -> bool | str:
+    """Whether an image has transparent pixels, or why it cannot be opened."""
     try:
-        with Image.open(path) as image:
+        with naming(path), Image.open(path) as image:
             return image.has_transparency_data
-    except OSError:
-        return False
+    except ValueError as error:
+        return reason_of(path, error.__cause__)
 
 
 def _folder(root: Path) -> MaskData:

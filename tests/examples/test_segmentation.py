@@ -122,6 +122,57 @@ def test_drawings(tmp_path: Path) -> None:
             assert np.abs(np.asarray(image) - on_white).max() <= 2
 
 
+def make_drawings(root: Path, count: int, side: int = 16) -> None:
+    for i in range(count):
+        opacity = 255 * mask_of(i, 2, side)[..., None]
+        colours = COLOURS[mask_of(i, 3, side)]
+        save(root / f"{side}_{i}.png", np.concatenate([colours, opacity], axis=2))
+
+
+def test_drawings_that_cannot_be_opened_are_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_drawings(tmp_path, 10)
+    make_drawings(tmp_path, 1, side=64)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("no image")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # as of a file made to fill the memory
+    with pytest.warns(UserWarning, match=r"^3 of 13 images cannot be read") as caught:
+        data = load_masks("drawings", tmp_path)
+    (warning,) = caught
+    for words in ("64_0.png (it has more pixels", "empty.png (the file is empty", "text.png ("):
+        assert words in str(warning.message)
+    assert (len(data.train), len(data.test)) == (8, 2)
+
+
+def read_all(name: MaskName, root: Path) -> None:
+    data = load_masks(name, root)
+    for part in (data.train, data.test):
+        for index in range(len(part)):
+            part[index]
+
+
+@pytest.mark.parametrize("name", ["drawings", "folder"])
+def test_a_broken_file_is_named(
+    tmp_path: Path, name: MaskName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "drawings":
+        make_drawings(tmp_path, 10)
+        paths = list(tmp_path.glob("*.png"))
+    else:
+        make_folder(tmp_path)
+        paths = list((tmp_path / "masks").glob("*.png"))
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"^data_dir: .*{paths[0].name} cannot be read: "):
+        read_all(name, tmp_path)
+    paths[0].write_bytes(whole)
+    data = load_masks(name, tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"cannot be read: it has more pixels than Pillow takes"):
+        data.train[0]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
