@@ -3,14 +3,17 @@
 ``fashion-mnist``: the first images of Zalando's Fashion-MNIST, 28 pixels, grey; of the package
 dataset-fashion-mnist. ``openclipart``: drawings in colour, of the package openclipart-png, each
 set on white and fitted into a square of 48 pixels; of its 22 folders those are taken as classes
-that hold enough drawings. Files of more than a megapixel, one in fifty, are left out. ``cifar10``
-and ``stl10``: their first labelled images, which torchvision fetches.
+that hold enough drawings. Files of more than a megapixel, one in fifty, are left out.
+``openclipart-masks``: the same drawings at 96 pixels, with a mask of what is drawn, for
+segmentation. ``cifar10`` and ``stl10``: their first labelled images, which torchvision fetches.
 
-    python -m benchmarks.evidence.data_sets    # into data/: the two of Debian
+    python -m benchmarks.evidence.data_sets    # into data/: the first two
+    python -m benchmarks.evidence.data_sets --names '[openclipart-masks]'
 """
 
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,15 +25,18 @@ from star_head.examples.data.image_data import DatasetName, load_images
 from star_head.examples.data.image_folder import find_images, subfolders
 
 FetchedName = Literal["cifar10", "stl10"]
-DataName = Literal["fashion-mnist", "openclipart", FetchedName]
+DataName = Literal["fashion-mnist", "openclipart", "openclipart-masks", FetchedName]
 OFFLINE: tuple[DataName, ...] = ("fashion-mnist", "openclipart")
 
 _SOURCES: dict[DataName, Path] = {
     "fashion-mnist": Path("/usr/share/datasets/fashion-mnist"),
     "openclipart": Path("/usr/share/openclipart/png"),
+    "openclipart-masks": Path("/usr/share/openclipart/png"),
 }
 _FIRST_IMAGES = {"train": 5000, "val": 2000}
-_DRAWING_SIDE = 48
+_DRAWING_SIDE, _MASKED_SIDE = 48, 96
+# More opaque than not.
+_DRAWN = 128
 # Of a class: fewer are not taken, and of more an evenly spread part.
 _LEAST_DRAWINGS, _MOST_DRAWINGS = 300, 600
 _MOST_PIXELS = 1_000_000
@@ -49,6 +55,8 @@ def main(names: tuple[DataName, ...] = OFFLINE, folder: Path = Path("data")) -> 
 
 def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
     """Write train/CLASS/*.png and val/CLASS/*.png, unless they are there.
+
+    Of ``openclipart-masks``, images/train/*.png, masks/train/*.png, and both for val.
 
     Args:
         name: Name of the data set.
@@ -77,7 +85,13 @@ def prepare(name: DataName, folder: Path, source: Path | None = None) -> Path:
     scratch = place.with_name(f".{name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     if name == "openclipart":
-        _write_drawings(source, scratch)
+        for part, label, file, path in _drawings(source):
+            _save(on_white(path, _DRAWING_SIDE), scratch / part / label / file)
+    elif name == "openclipart-masks":
+        for part, label, file, path in _drawings(source):
+            image, mask = with_mask(path, _MASKED_SIDE)
+            _save(image, scratch / "images" / part / f"{label}_{file}")
+            _save(mask, scratch / "masks" / part / f"{label}_{file}")
     else:
         _write_first(name, source, scratch)
     scratch.rename(place)
@@ -93,17 +107,15 @@ def _write_first(name: DatasetName, source: Path, folder: Path) -> None:
             _save(image, folder / part / str(label) / f"{index:05}.png")
 
 
-def _write_drawings(source: Path, folder: Path) -> None:
-    """Every fifth drawing of a class is held out."""
-    for name in subfolders(source):
-        paths = [path for path in find_images(source / name) if _is_moderate(path)]
+def _drawings(source: Path) -> Iterator[tuple[str, str, str, Path]]:
+    """Part, class, name to be and path of each drawing; every fifth of a class is held out."""
+    for label in subfolders(source):
+        paths = [path for path in find_images(source / label) if _is_moderate(path)]
         if len(paths) < _LEAST_DRAWINGS:
             continue
         count = min(len(paths), _MOST_DRAWINGS)
         for index, which in enumerate(np.linspace(0, len(paths) - 1, count).astype(int)):
-            part = "val" if index % 5 == 0 else "train"
-            drawing = on_white(paths[which], _DRAWING_SIDE)
-            _save(drawing, folder / part / name / f"{index:05}.png")
+            yield "val" if index % 5 == 0 else "train", label, f"{index:05}.png", paths[which]
 
 
 def on_white(path: Path, side: int) -> Image.Image:
@@ -113,6 +125,14 @@ def on_white(path: Path, side: int) -> Image.Image:
     white = Image.new("RGBA", drawing.size, "white")
     rgb = Image.alpha_composite(white, drawing).convert("RGB")
     return ImageOps.pad(rgb, (side, side), color="white")
+
+
+def with_mask(path: Path, side: int) -> tuple[Image.Image, Image.Image]:
+    """A drawing on white, in a square, and where something is drawn: 1, else 0."""
+    with Image.open(path) as image:
+        opacity = ImageOps.pad(image.convert("RGBA").getchannel("A"), (side, side), color=0)
+    drawn = (np.asarray(opacity) >= _DRAWN).astype(np.uint8)
+    return on_white(path, side), Image.fromarray(drawn)
 
 
 def _is_moderate(path: Path) -> bool:

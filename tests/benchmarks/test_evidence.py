@@ -14,6 +14,7 @@ from benchmarks.evidence.claims import claims_table
 from star_head import Parameter
 from star_head.examples.comparing.results import LINEAR, RANK
 from star_head.examples.data.image_data import ImageSplits, load_images
+from star_head.examples.data.mask_data import load_masks
 
 PAGE = Path(__file__).parents[2] / "docs/evidence_runs.md"
 README = Path(__file__).parents[2] / "README.md"
@@ -30,6 +31,15 @@ def test_a_drawing_stands_on_white_in_a_square(tmp_path: Path) -> None:
     for row, column in ((0, 0), (39, 39), (20, 2), (2, 20), (20, 12)):
         assert (found[row, column] == 255).all()
     assert (found[..., 0] == 255).all()
+
+
+def test_a_drawing_has_a_mask_of_what_is_drawn(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 20, 4), np.uint8)
+    pixels[10:30, 5:15, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "drawing.png")
+    image, mask = data_sets.with_mask(tmp_path / "drawing.png", 40)
+    assert (np.asarray(mask) == (np.asarray(image)[..., 0] < 128)).all()
+    assert np.asarray(mask).sum() == 200
 
 
 def draw_packages(folder: Path) -> dict[str, Path]:
@@ -53,7 +63,7 @@ def draw_packages(folder: Path) -> dict[str, Path]:
             place = drawings / name / ("deeper" if index % 2 else "")
             Image.fromarray(pixels).save(place / f"{index:03}.png")
     Image.new("L", (1001, 1000)).save(drawings / "animals" / "large.png")
-    return {"fashion-mnist": fashion, "openclipart": drawings}
+    return {"fashion-mnist": fashion, "openclipart": drawings, "openclipart-masks": drawings}
 
 
 @pytest.fixture
@@ -82,6 +92,8 @@ def test_data_sets_become_folders_of_classes(tmp_path: Path) -> None:
         "val/food": 12,
     }
     assert {Image.open(p).size for p in drawings.glob("*/*/*.png")} == {(48, 48)}
+    masks = load_masks("folder", data_sets.prepare("openclipart-masks", tmp_path / "data"))
+    assert (len(masks.train), len(masks.test), masks.num_classes) == (88, 22, 2)
     (drawings / "val/food/00000.png").unlink()
     assert data_sets.prepare("openclipart", tmp_path / "data") == drawings
     assert counts(drawings)["val/food"] == 11  # what is there is not made anew
