@@ -93,8 +93,8 @@ def test_several_runs_are_drawn_together(tmp_path: Path) -> None:
     done = plot(tmp_path / "star", tmp_path / "simclr", picture)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.split("simclr ", 1)
-    assert re.search("mean R.2 of parameters +0.1 +0.3$", first, re.MULTILINE)
-    assert re.search("mean R.2 of parameters +0.1 +0.125$", second, re.MULTILINE)
+    assert re.search("mean R² of parameters +0.1 +0.3$", first, re.MULTILINE)
+    assert re.search("mean R² of parameters +0.1 +0.125$", second, re.MULTILINE)
     size, drawn = size_and_colours(picture)
     assert {(0xD9, 0x82, 0x2B), (0x3B, 0x6F, 0xB6)} <= drawn  # one colour for each run
     assert plot(tmp_path / "star", tmp_path / "alone.png").returncode == 0
