@@ -78,7 +78,12 @@ class Monitors(Callback):
                 self._options[name] = {} if options is True else _checked(name, options)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Add the monitors, now that the data are open and say whether there are labels."""
+        """Add the monitors, now that the data are open and say whether there are labels.
+
+        Raises:
+            TypeError: If an argument is of another kind than its monitor takes.
+            ValueError: If it is out of range.
+        """
         there: Any = trainer  # Lightning sets callbacks and datamodule without declaring them
         left_out = {name for name in MONITORS if MONITORS[name][0] in map(type, there.callbacks)}
         if trainer.limit_val_batches == 0:
@@ -106,8 +111,13 @@ class Monitors(Callback):
                 inputs = (reads, data.held_out, data.transform)
                 if head.predictor is not None:
                     options = options | {"embeddings": _embeddings, "predict": "star.head.predict"}
-            if name not in left_out:
+            if name in left_out:
+                continue
+            try:
                 made.append(kind(*inputs, **options))
+            except (TypeError, ValueError) as error:
+                named = TypeError if isinstance(error, TypeError) else ValueError
+                raise named(f"monitors.{name}: {error}") from error
         return made
 
 
