@@ -93,8 +93,8 @@ def test_several_runs_are_drawn_together(tmp_path: Path) -> None:
     done = plot(tmp_path / "star", tmp_path / "simclr", picture)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.split("simclr ", 1)
-    assert re.search("mean R.2 of parameters +0.1 +0.3$", first, re.MULTILINE)
-    assert re.search("mean R.2 of parameters +0.1 +0.125$", second, re.MULTILINE)
+    assert re.search("mean R² of parameters +0.1 +0.3$", first, re.MULTILINE)
+    assert re.search("mean R² of parameters +0.1 +0.125$", second, re.MULTILINE)
     size, drawn = size_and_colours(picture)
     assert {(0xD9, 0x82, 0x2B), (0x3B, 0x6F, 0xB6)} <= drawn  # one colour for each run
     assert plot(tmp_path / "star", tmp_path / "alone.png").returncode == 0
@@ -105,3 +105,14 @@ def test_a_folder_without_logs_is_refused(tmp_path: Path) -> None:
     done = plot(tmp_path, tmp_path / "curves.png")
     assert done.returncode == 1
     assert "expected logs of examples/pretrain.py in" in done.stderr
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_any_is_drawn(tmp_path: Path) -> None:
+    for run in ("one", "other"):
+        write_log(tmp_path / run, 0, "step,train_loss\n0,3.5\n")
+    forgotten = plot(tmp_path / "one", tmp_path / "other")
+    assert forgotten.returncode != 0
+    assert "picture: expected a PNG file behind the runs" in forgotten.stderr
+    nowhere = plot(tmp_path / "one", tmp_path / "none/curves.png")
+    assert "picture: expected a folder that is there" in nowhere.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "other"}
