@@ -6,8 +6,8 @@
 ResNet-18 at 96 pixels with STAR's head, two views, on the GPU if there is one. Epochs without any
 callback, with each alone, with all, and with all as ``star-head pretrain`` has them, which read
 validation loaders, take turns. Batches lie ready in memory, so that nothing but training is beside
-what callbacks take. What they do once, before the first epoch (measure the
-untrained network, draw the views), is shown by itself.
+what callbacks take. What they do once, before the first epoch (measure the untrained network, draw
+the views), is shown by itself.
 """
 
 import argparse

@@ -1,11 +1,13 @@
 """What is looked at while a run pretrains: callbacks of star_head.adapters.callbacks, by key."""
 
 import inspect
+import warnings
 from typing import Any, TypeAlias
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from star_head._gather import rank
 from star_head.adapters.callbacks import (
     EquivarianceMonitor,
     NearestNeighbours,
@@ -101,8 +103,15 @@ class Monitors(Callback):
             left_out |= {"probe", "neighbours"}
         if head.predictor is None:
             left_out |= {"redundancy", "routing"}
-        if len(data.held_out) < LEAST_IMAGES:
+        images = len(data.held_out)
+        if images < LEAST_IMAGES and "equivariance" in self._options.keys() - left_out:
             left_out.add("equivariance")
+            if rank() == 0:
+                warnings.warn(
+                    f"monitors.equivariance: left out: expected at least {LEAST_IMAGES} held-out "
+                    f"images, got {images}",
+                    stacklevel=2,
+                )
         made = []
         for name, options in self._options.items():
             kind, reads, _ = MONITORS[name]
