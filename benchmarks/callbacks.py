@@ -6,8 +6,8 @@
 ResNet-18 at 96 pixels with STAR's head, two views, on the GPU if there is one. Epochs without any
 callback, with each alone, with all, and with all as ``star-head pretrain`` has them, which read
 validation loaders, take turns. Batches lie ready in memory, so that nothing but training is beside
-what callbacks take. What they do once, before the first epoch (measure the
-untrained network, draw the views), is shown by itself.
+what callbacks take. What they do once, before the first epoch (measure the untrained network, draw
+the views), is shown by itself.
 """
 
 import argparse
@@ -187,6 +187,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only_all", action="store_true", help="leave out each alone")
     arguments = parser.parse_args()
+    if not 0 < arguments.batch_size <= arguments.images:
+        parser.error(f"--images: expected those of a batch at least, got {arguments.images}")
+    if arguments.rounds < 1:
+        parser.error(f"--rounds: expected at least 1, got {arguments.rounds}")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "(?!.*left out)")
     makers = contenders()

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.cost_head import ON_GPU, QUICK, backbones, training_step
 from benchmarks.cost_points import Points, peak_bytes
-from benchmarks.precision import Precision
+from benchmarks.precision import Precision, set_tf32
 from star_head.examples.command_line import run
 from star_head.examples.training.processes import leave_group
 
@@ -45,7 +45,7 @@ def main(
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    set_tf32(precision == "tf32")
     points = Points(output or Path(f"runs/cost/distributed_{processes}.json"), device, precision)
     settings = [
         {**point, "processes": processes}

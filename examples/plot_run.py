@@ -20,13 +20,21 @@ def main(folders: list[str], picture: Path) -> None:
     Args:
         folders: Folders of the runs, their --trainer.default_root_dir.
         picture: The PNG file to write.
+
+    Raises:
+        FileNotFoundError: If a folder holds no logs, or that of the picture is not there.
+        ValueError: If the picture's name has no ending, as a further run's folder has none.
     """
-    runs = {folder: read_logs(Path(folder)) for folder in folders}
-    draw_training({folder.rstrip("/"): logs for folder, logs in runs.items()}, picture)
+    if not picture.suffix:
+        raise ValueError(f"picture: expected a PNG file behind the runs, got {picture}")
+    if not picture.expanduser().parent.is_dir():
+        raise FileNotFoundError(f"picture: expected a folder that is there, got {picture.parent}")
+    runs = {folder.rstrip("/"): read_logs(Path(folder)) for folder in folders}
+    draw_training(runs, picture)
     for folder, logs in runs.items():
         print(table_of(logs, folder))
     print(f"The curves are in {picture}")
-    checkpoints = " ".join(f"{folder}/checkpoints/last.ckpt" for folder in folders)
+    checkpoints = " ".join(f"{folder}/checkpoints/last.ckpt" for folder in runs)
     print_next(what_the_head_learned=f"star-head analyze {checkpoints}")
 
 

@@ -335,16 +335,24 @@ def train(cli: PretrainCLI) -> None:
     fit(trainer, cli.model, cli.datamodule, cli.config["ckpt_path"], name)
     if trainer.is_global_zero and not cli.config["trainer"]["fast_dev_run"]:
         root = Path(trainer.default_root_dir)
-        if any(root.glob("csv/version_*/metrics.csv")):
-            print(table_of(read_logs(root)))
-            print(f"The curves are in {root}/csv and for TensorBoard in {root}/tensorboard")
+        curves = tell_logs(root)
         export(cli.model, cli.datamodule, trainer.current_epoch, root / "encoder")
         print_next(
             accuracies_on_labelled_images=f"star-head linear-eval {root}/encoder --data_dir data",
             what_the_head_learned=f"star-head analyze {root}/checkpoints/last.ckpt",
-            curves=f"star-head plot-run {root} curves.png",
+            **curves,
         )
     leave_group()
+
+
+def tell_logs(root: Path) -> dict[str, str]:
+    """Print what a run's CSV files tell; how to draw them, if the loggers wrote any."""
+    if not any(root.glob("csv/version_*/metrics.csv")):
+        return {}
+    print(table_of(read_logs(root)))
+    board = root / "tensorboard"
+    print(f"The curves are in {root}/csv{f' and for TensorBoard in {board}' * board.is_dir()}")
+    return {"curves": f"star-head plot-run {root} curves.png"}
 
 
 def main() -> None:

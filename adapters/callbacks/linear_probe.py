@@ -93,14 +93,14 @@ class OnlineLinearProbe(HeldOutMonitor):
             return
         parts = None
         with self.left_out("training"):
-            parts = self._features_and_labels(trainer, pl_module, batch)
+            parts = self._features_and_labels(trainer, pl_module, batch, batch_idx)
         joined = self.join(parts, pl_module.device)
         if joined is not None:
             with self.left_out("learning"):
                 self._classifier.learn(*joined)
 
     def _features_and_labels(
-        self, trainer: Any, module: Any, batch: Any
+        self, trainer: Any, module: Any, batch: Any, batch_idx: int
     ) -> tuple[Tensor, Tensor] | None:
         labels = labels_beside(batch)
         if labels is None:
@@ -109,7 +109,9 @@ class OnlineLinearProbe(HeldOutMonitor):
                 "(views, labels), or called labels in a dictionary"
             )
         features = self._tap.take()
-        if features is None:
+        if features is None:  # a function, or compiled
+            if batch_idx % _COMPUTED_EVERY:
+                return None
             images = first_view(batch)
             with looking_at(trainer, module, images) as taken:
                 features = self._pooled(module, taken)

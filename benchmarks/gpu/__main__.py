@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--device",
+        choices=("cuda", "cpu"),
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="default: cuda where there is one, else cpu, at tiny sizes",
     )
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu/results.json"))
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device: expected cpu, got cuda, of which PyTorch finds none here")
     device = torch.device(arguments.device)
     full_size = device.type == "cuda"
     begun = time.perf_counter()

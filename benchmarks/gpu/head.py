@@ -28,10 +28,12 @@ def eager_cases(device: str, sizes: Sizes) -> Iterator[Case]:
 def compiled_cases(device: str, sizes: Sizes) -> Iterator[Case]:
     """The first size: whether it is one graph with the same result, then its speed."""
     head = sizes.heads[0]
-    yield Case(f"{title(head)}, float32", partial(compiled_apart, device, head))
+    # By which torch.compile makes kernels for GPUs; on CPU it calls a C++ compiler.
+    needs = ("triton",) if torch.device(device).type == "cuda" else ()
+    yield Case(f"{title(head)}, float32", partial(compiled_apart, device, head), needs)
     for precision in sizes.precisions:
         run = partial(compare_compiled, device, head, precision, sizes.seconds)
-        yield Case(f"{title(head)}, {precision}, speed", run)
+        yield Case(f"{title(head)}, {precision}, speed", run, needs)
 
 
 def title(head: Head) -> str:

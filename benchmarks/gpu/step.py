@@ -24,7 +24,7 @@ def cases(device: str, sizes: Sizes) -> Iterator[Case]:
 def compare(
     device: str, settings: tuple[str, int, int, int], precision: Precision, seconds: float
 ) -> Figures:
-    """Time of each, and STAR's peak memory."""
+    """Time of each, and the peak memory while all three models are there."""
     from benchmarks.step import Step, contenders
 
     runs = contenders(Step(*settings), device, precision)

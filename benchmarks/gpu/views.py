@@ -1,6 +1,5 @@
 """Views made on the device against those of loader workers, and against kornia's."""
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
@@ -12,11 +11,14 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.gpu.cases import Case, Figures
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.timing import time_in_turn
+from star_head._processors import available_processors
 
 if TYPE_CHECKING:
     from PIL import Image
 
-BATCHES, WARMUP = 12, 3
+# Each of the eight workers makes a first batch that does not count, then four.
+WORKERS = 8
+BATCHES, WARMUP = 5 * WORKERS, WORKERS
 
 
 def cases(device: str, sizes: Sizes) -> Iterator[Case]:
@@ -96,7 +98,7 @@ def loaders(device: str, sizes: Sizes) -> Figures:
 
     side, count = sizes.views
     images, transform = photographs(count, side), STARTransform(side)
-    workers = min(8, os.cpu_count() or 1) if sizes.full else 1
+    workers = min(WORKERS, available_processors()) if sizes.full else 1
     batch_transform = BatchTransform(transform).to(device)
     options: dict[str, Any] = {
         "batch_size": count,

@@ -1,11 +1,13 @@
 """What is looked at while a run pretrains: callbacks of star_head.adapters.callbacks, by key."""
 
 import inspect
+import warnings
 from typing import Any, TypeAlias
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from star_head._gather import rank
 from star_head.adapters.callbacks import (
     EquivarianceMonitor,
     NearestNeighbours,
@@ -78,7 +80,12 @@ class Monitors(Callback):
                 self._options[name] = {} if options is True else _checked(name, options)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Add the monitors, now that the data are open and say whether there are labels."""
+        """Add the monitors, now that the data are open and say whether there are labels.
+
+        Raises:
+            TypeError: If an argument is of another kind than its monitor takes.
+            ValueError: If it is out of range.
+        """
         there: Any = trainer  # Lightning sets callbacks and datamodule without declaring them
         left_out = {name for name in MONITORS if MONITORS[name][0] in map(type, there.callbacks)}
         if trainer.limit_val_batches == 0:
@@ -96,8 +103,15 @@ class Monitors(Callback):
             left_out |= {"probe", "neighbours"}
         if head.predictor is None:
             left_out |= {"redundancy", "routing"}
-        if len(data.held_out) < LEAST_IMAGES:
+        images = len(data.held_out)
+        if images < LEAST_IMAGES and "equivariance" in self._options.keys() - left_out:
             left_out.add("equivariance")
+            if rank() == 0:
+                warnings.warn(
+                    f"monitors.equivariance: left out: expected at least {LEAST_IMAGES} held-out "
+                    f"images, got {images}",
+                    stacklevel=2,
+                )
         made = []
         for name, options in self._options.items():
             kind, reads, _ = MONITORS[name]
@@ -106,8 +120,13 @@ class Monitors(Callback):
                 inputs = (reads, data.held_out, data.transform)
                 if head.predictor is not None:
                     options = options | {"embeddings": _embeddings, "predict": "star.head.predict"}
-            if name not in left_out:
+            if name in left_out:
+                continue
+            try:
                 made.append(kind(*inputs, **options))
+            except (TypeError, ValueError) as error:
+                named = TypeError if isinstance(error, TypeError) else ValueError
+                raise named(f"monitors.{name}: {error}") from error
         return made
 
 

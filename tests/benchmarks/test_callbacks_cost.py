@@ -27,3 +27,10 @@ def test_epochs_without_and_with_all_callbacks_are_compared(
         assert float(epoch) > float(alone) > 0
         assert float(more) > float(of_long) > 0
         assert float(once) > 0
+
+
+def test_an_epoch_without_a_batch_is_refused() -> None:
+    for flag, value in (("images", 10), ("rounds", 0)):
+        done = run_here(benchmarks.callbacks.main, f"--{flag}", value)
+        assert done.returncode == 2
+        assert f"--{flag}: expected" in done.stderr

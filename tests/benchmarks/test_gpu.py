@@ -7,19 +7,23 @@ import re
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from running import ROOT, own_environment
 
 from benchmarks.gpu import __main__ as gpu
-from benchmarks.gpu import loss, stl10
+from benchmarks.gpu import head, loss, stl10
 from benchmarks.gpu.cases import Case, Figures, Row, read_rows, run_cases
 from benchmarks.gpu.part import PARTS
 from benchmarks.gpu.promises import PROMISES, judge, problems
+from benchmarks.gpu.sizes import TOY
 from benchmarks.gpu.table import table_of
+from star_head import NTXentLoss
 
 
 def fails() -> Figures:
@@ -86,16 +90,42 @@ def test_a_process_that_takes_too_long_is_ended() -> None:
 
 def test_lightlys_loss_may_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lightly")
-    measured = loss.peak_bytes
+    measured, forward = loss.peak_bytes, NTXentLoss.forward
+    held: list[weakref.ref[torch.Tensor]] = []
+    left: list[bool] = []
 
     def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         assert measured(run, device) > 0
+        similarities = torch.zeros(4)
+        held.append(weakref.ref(similarities))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    def ours(*inputs: Any) -> torch.Tensor:
+        left.extend(reference() is not None for reference in held)
+        return forward(*inputs)
+
     monkeypatch.setattr(loss, "peak_bytes", peak_bytes)
+    monkeypatch.setattr(NTXentLoss, "forward", ours)
     figures = loss.compare("cpu", 8, 0)
     assert set(figures.values()) == {None}
+    assert left == [False]  # ours had the memory that lightly's could not do with
     assert "out of memory" in table_of([Row("loss", "n = 8", dict(figures))], full_size=True)
+
+
+def test_what_compiles_for_a_gpu_needs_triton() -> None:
+    for device, needs in (("cuda", ("triton",)), ("cpu", ())):
+        assert {case.needs for case in head.compiled_cases(device, TOY)} == {needs}
+
+
+def test_a_gpu_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, words in (("cuda", "expected cpu, got cuda"), ("cuda:1", "invalid choice")):
+        monkeypatch.setattr(sys, "argv", ["gpu", f"--device={device}"])
+        with pytest.raises(SystemExit):
+            gpu.main()
+        assert words in capsys.readouterr().err
 
 
 def test_the_table_has_a_line_for_each_figure() -> None:

@@ -1,6 +1,7 @@
 """What star-head pretrain looks at while it trains, and tells at its end."""
 
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from star_head.adapters.callbacks import (
 )
 from star_head.adapters.lightly import STARTransform
 from star_head.adapters.lightning import STARModule
-from star_head.examples.pretrain import main
+from star_head.examples.pretrain import main, tell_logs
 from star_head.examples.training.monitors import Monitors
 from star_head.examples.training.run_logs import read_logs
 from star_head.head import Routing
@@ -122,6 +123,25 @@ def test_watching_changes_nothing_and_each_monitor_is_a_key(tmp_path: Path) -> N
         assert torch.equal(tensor, states[1][name]), name
 
 
+def test_only_logs_that_were_written_are_pointed_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tell_logs(tmp_path) == {}  # another logger in place of the default ones
+    assert not capsys.readouterr().out
+    csv = tmp_path / "csv/version_0/metrics.csv"
+    csv.parent.mkdir(parents=True)
+    csv.write_text("step,train_loss_invariant\n0,2.5\n")
+    for told in (
+        f"{tmp_path}/csv",
+        f"{tmp_path}/csv and for TensorBoard in {tmp_path}/tensorboard",
+    ):
+        assert tell_logs(tmp_path) == {"curves": f"star-head plot-run {tmp_path} curves.png"}
+        output = capsys.readouterr().out
+        assert f"The curves are in {told}\n" in output
+        assert table(output) == {"loss, invariant part": [2.5, 2.5]}
+        (tmp_path / "tensorboard").mkdir(exist_ok=True)
+
+
 def test_an_argument_that_a_monitor_does_not_have_is_named() -> None:
     for arguments, known in (
         ({"rank": {"sample": 10}}, "monitors.rank: .* of samples, every_n_epochs, got sample"),
@@ -157,11 +177,30 @@ LABELLED = {OnlineLinearProbe, NearestNeighbours}
 def test_each_is_there_where_there_is_what_it_looks_at(
     changes: dict[str, Any], missing: set[type[Callback]]
 ) -> None:
+    trainer, module = untrained(Monitors(), **changes)
+    monitors, *own = trainer.callbacks
+    few = "at least 5 held-out images, got 4" if EquivarianceMonitor in missing else None
+    with pytest.warns(UserWarning, match=few) if few else warnings.catch_warnings():
+        monitors.setup(trainer, module, "fit")
+    added = [callback for callback in trainer.callbacks[1:] if callback not in own]
+    assert {type(callback) for callback in added} == ALL - missing
+    assert trainer.callbacks[-1:] == own or not own
+
+
+@pytest.mark.parametrize("options", [{"rank": {"samples": 1}}, {"routing": {"every_n_steps": "x"}}])
+def test_an_argument_that_a_monitor_refuses_is_named_with_its_key(options: dict[str, Any]) -> None:
+    ((name, argument),) = options.items()
+    trainer, module = untrained(Monitors(**options))
+    with pytest.raises((TypeError, ValueError), match=f"^monitors.{name}: {next(iter(argument))}:"):
+        trainer.callbacks[0].setup(trainer, module, "fit")
+
+
+def untrained(monitors: Monitors, **changes: Any) -> tuple[SimpleNamespace, STARModule]:
+    """What a Trainer has when its callbacks are set up, and what it trains."""
     given = {"is_labelled": True, "routing": "mmoe", "images": 5, "limit_val_batches": 1.0}
     given |= {"own": []} | changes
     head = STARProjectionHead(192, 8, 4, routing=given["routing"], statistics="stl10")
     module = STARModule(STAR(nn.Sequential(nn.Flatten(), nn.Linear(192, 192)), head))
-    monitors = Monitors()
     trainer = SimpleNamespace(
         callbacks=[monitors, *given["own"]],
         limit_val_batches=given["limit_val_batches"],
@@ -171,7 +210,4 @@ def test_each_is_there_where_there_is_what_it_looks_at(
             transform=STARTransform(8),
         ),
     )
-    monitors.setup(trainer, module, "fit")
-    added = [callback for callback in trainer.callbacks[1:] if callback not in given["own"]]
-    assert {type(callback) for callback in added} == ALL - missing
-    assert trainer.callbacks[-1:] == given["own"] or not given["own"]
+    return trainer, module

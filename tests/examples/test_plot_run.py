@@ -105,3 +105,14 @@ def test_a_folder_without_logs_is_refused(tmp_path: Path) -> None:
     done = plot(tmp_path, tmp_path / "curves.png")
     assert done.returncode == 1
     assert "expected logs of examples/pretrain.py in" in done.stderr
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_any_is_drawn(tmp_path: Path) -> None:
+    for run in ("one", "other"):
+        write_log(tmp_path / run, 0, "step,train_loss\n0,3.5\n")
+    forgotten = plot(tmp_path / "one", tmp_path / "other")
+    assert forgotten.returncode != 0
+    assert "picture: expected a PNG file behind the runs" in forgotten.stderr
+    nowhere = plot(tmp_path / "one", tmp_path / "none/curves.png")
+    assert "picture: expected a folder that is there" in nowhere.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "other"}

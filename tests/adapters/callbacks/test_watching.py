@@ -29,6 +29,7 @@ from star_head.adapters.callbacks import (
     RoutingMonitor,
     watch,
 )
+from star_head.adapters.callbacks._classifier import Classifier
 from star_head.adapters.lightly import STARTransform
 
 
@@ -239,8 +240,18 @@ def test_with_accumulated_gradients_steps_are_looked_at_once(tmp_path: Path) -> 
     assert sorted(logged(tmp_path)["batch_canonical_correlation"]) == [0, 1, 2, 3]
 
 
-def test_a_compiled_backbone_is_computed_once_more(tmp_path: Path) -> None:
-    """Of what is compiled nothing is caught."""
+def test_a_compiled_backbone_is_computed_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is compiled nothing is caught; it is not computed in every step."""
+    learned = []
+    learn = Classifier.learn
+
+    def counted(self: Classifier, *inputs: Tensor) -> None:
+        learned.append(self)
+        learn(self, *inputs)
+
+    monkeypatch.setattr(Classifier, "learn", counted)
     weights = []
     for callbacks in ([], [OnlineLinearProbe("backbone", Images()), RankMonitor("backbone")]):
         torch.manual_seed(1)
@@ -252,6 +263,7 @@ def test_a_compiled_backbone_is_computed_once_more(tmp_path: Path) -> None:
         assert torch.equal(tensor, weights[1][key]), key
     assert "probe_accuracy" in logged(tmp_path / "2")
     assert "effective_rank" in logged(tmp_path / "2")
+    assert len(learned) == 2  # the first batch of either epoch
 
 
 class InPlace(Method):
