@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from star_head._checkpoint_files import read_checkpoint
 from star_head.evaluation import open_encoder
 from star_head.evaluation.embeddings import embed, embed_views
 from star_head.evaluation.measures import equivariance, redundancy
@@ -24,7 +25,7 @@ _READOUTS = 8
 
 
 def measure_run(folder: Path, data_dir: Path, cache: Path) -> list[dict[str, Any]]:
-    """A point of the curves for each checkpoint that was kept, the first steps first.
+    """A point of the curves for each checkpoint that was kept and the last, first steps first.
 
     Args:
         folder: Folder of the run.
@@ -33,14 +34,14 @@ def measure_run(folder: Path, data_dir: Path, cache: Path) -> list[dict[str, Any
     """
     images = load_images("folder", data_dir)
     data = load_transfer("folder", data_dir)
-    points = []
-    for checkpoint in (folder / "checkpoints").glob("epoch=*.ckpt"):
-        step = torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"]
-        point = measure_network(open_trained(checkpoint), images)
-        encoder = open_encoder(str(checkpoint))
-        point["linear"] = evaluate(encoder, data, cache=cache, num_workers=0).test
-        points.append({"step": step, **point})
-    return sorted(points, key=lambda point: point["step"])
+    points: dict[int, dict[str, Any]] = {}
+    for checkpoint in (folder / "checkpoints").glob("*.ckpt"):  # the last one is often kept twice
+        step = read_checkpoint(checkpoint)["global_step"]
+        if step not in points:
+            points[step] = measure_network(open_trained(checkpoint), images)
+            encoder = open_encoder(str(checkpoint))
+            points[step]["linear"] = evaluate(encoder, data, cache=cache, num_workers=0).test
+    return [{"step": step, **points[step]} for step in sorted(points)]
 
 
 def measure_network(trained: Trained, images: ImageSplits) -> dict[str, Any]:

@@ -45,11 +45,12 @@ def test_runs_are_trained_and_measured_once(
             Image.fromarray(pixels).save(path)
     results = tmp_path / "results"
     for method in ("separate", "mmoe2"):
-        collect.do(Run(method, 16, 4, 1), 2, tmp_path / "out", results)
+        collect.do(Run(method, 16, 5, 1), 2, tmp_path / "out", results)
     (curves,) = report.read_curves(results)
-    assert (curves.epochs, curves.output_dim, curves.steps) == (4, 16, [2, 4])
+    # Every other epoch is kept, and the last is measured too.
+    assert (curves.epochs, curves.output_dim, curves.steps) == (5, 16, [2, 4, 5])
     assert list(curves.runs) == ["separate", "mmoe2"]
-    assert curves.values("separate", "divergence") == [[1], [1]]
+    assert curves.values("separate", "divergence") == [[1], [1], [1]]
     for method in curves.runs:
         for point in curves.runs[method][1]:
             assert 0 < point["canonical correlation by chance"] < 1
@@ -60,7 +61,7 @@ def test_runs_are_trained_and_measured_once(
 
     # What has its file is not done again.
     monkeypatch.setattr(collect, "do", None)
-    options = {"epochs": 4, "output_dim": 16, "output": tmp_path / "out", "results": results}
+    options = {"epochs": 5, "output_dim": 16, "output": tmp_path / "out", "results": results}
     collect.main(methods=("separate", "mmoe2"), seeds=(1,), **options)
     with pytest.raises(ValueError, match=r"^methods: expected some of .* got \['byol'\]"):
         collect.main(methods=("byol",), **options)
