@@ -94,16 +94,19 @@ def main(
     plan.keep(output)
     runs = [Run(method, seed) for seed in range(seeds) for method in (UNTRAINED, *methods)]
     failed = do_all(runs, output, jobs, threads or max(1, available_processors() // jobs))
+    not_done = "not done: " + "\n".join(failed)
+    if not any(Run(methods[0], seed).result(output).exists() for seed in range(seeds)):
+        sys.exit(not_done)  # there is nothing to compare the others with
     comparison = read_comparison(output / "results", methods, range(seeds))
     write_json(output / "compare.json", comparison.summary())
     with replacing(output / "compare.html") as scratch:
         scratch.write_text(render(comparison, plan.shown()), encoding="utf-8")
     print("\n".join(markdown(comparison)))
     print(f"The page is {output / 'compare.html'}, its numbers are in {output / 'compare.json'}")
+    if failed:
+        sys.exit(not_done)
     last = output / "runs" / f"{methods[-1]}_0" / "checkpoints" / "last.ckpt"
     print_next(what_a_head_learned=f"star-head analyze {last}")
-    if failed:
-        sys.exit("not done: " + "\n".join(failed))
 
 
 if __name__ == "__main__":

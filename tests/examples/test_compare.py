@@ -276,8 +276,22 @@ def test_runs_that_are_not_there(tmp_path: Path) -> None:
     assert difference.pairs == 1
     run = json.loads((tmp_path / "augself_0.json").read_text())
     (tmp_path / "augself_0.json").write_text(json.dumps(run | {"epochs": 7}))
-    with pytest.raises(ValueError, match=r"^folder: expected runs of one length .* \[4, 7\]"):
+    with pytest.raises(ValueError, match=r"^folder: expected as many epochs .* \[4, 7\]"):
         read_comparison(tmp_path, list(METHODS), range(3))
+
+
+def test_runs_that_may_not_be_compared(tmp_path: Path) -> None:
+    """A folder of images has grown. Of the untrained network, epochs were only asked for."""
+    write_runs(tmp_path, [0])
+    untrained, augself = (tmp_path / f"{name}_0.json" for name in ("untrained", "augself"))
+    untrained.write_text(json.dumps(json.loads(untrained.read_text()) | {"epochs": 200}))
+    assert read_comparison(tmp_path, ["simclr", "augself"], [0]).epochs == 4
+    augself.write_text(json.dumps(json.loads(augself.read_text()) | {"images": 11}))
+    assert read_comparison(tmp_path, ["simclr", "augself"], [0]).epochs == 4
+    first = tmp_path / "simclr_0.json"
+    first.write_text(json.dumps(json.loads(first.read_text()) | {"images": 10}))
+    with pytest.raises(ValueError, match=r"^folder: expected as many images .* \[10, 11\]"):
+        read_comparison(tmp_path, ["simclr", "augself"], [0])
 
 
 def test_spread() -> None:

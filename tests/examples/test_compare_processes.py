@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from running import run_here
 
 from star_head.examples.comparing.plan import Run
 from star_head.examples.comparing.processes import Failed, do_all
@@ -63,6 +64,16 @@ def test_what_is_wrong_with_all_shows_in_the_first(output: Path) -> None:
     with pytest.raises(Failed, match=r"^essl_0 ended with 3: loss: nan; see .*essl_0\.log"):
         do_all([Run("essl", 0), Run("simclr", 0)], output, jobs=2, threads=1)
     assert begun(output) == ["essl_0"]
+
+
+def test_where_the_first_method_failed_its_own_error_is_told(output: Path) -> None:
+    settings = ("--dataset=digits", "--methods=essl,simclr", "--seeds=1", "--jobs=1")
+    done = run_here("examples/compare.py", *settings, f"--output={output}")
+    assert done.returncode
+    assert done.stderr.endswith(
+        f"not done: essl_0 ended with 3: loss: nan; see {output}/runs/essl_0.log\n"
+    )
+    assert begun(output) == ["untrained_0", "essl_0", "simclr_0"]
 
 
 def busy(seconds: float) -> None:
