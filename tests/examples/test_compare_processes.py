@@ -1,5 +1,7 @@
 """Runs of a comparison side by side, and what a step costs, without any training."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import torch
 from running import run_here
 
 from star_head.examples.comparing.plan import Run
-from star_head.examples.comparing.processes import Failed, do_all
+from star_head.examples.comparing.processes import Failed, alone_in, do_all
 from star_head.examples.comparing.step_cost import StepCost, step_cost
 
 # In place of Python: -m MODULE OUTPUT METHOD SEED THREADS STARTED.
@@ -74,6 +76,30 @@ def test_where_the_first_method_failed_its_own_error_is_told(output: Path) -> No
         f"not done: essl_0 ended with 3: loss: nan; see {output}/runs/essl_0.log\n"
     )
     assert begun(output) == ["untrained_0", "essl_0", "simclr_0"]
+
+
+def test_a_folder_is_one_commands_at_a_time(output: Path) -> None:
+    settings = ("--dataset=digits", "--methods=simclr", "--seeds=1", f"--output={output}")
+    with alone_in(output):
+        done = run_here("examples/compare.py", *settings)
+    assert (
+        f"output: expected a folder where no other star-head compare is at work, got {output}"
+        in (done.stderr)
+    )
+    assert not (output / "settings.json").exists()
+    with alone_in(output):  # the first has ended
+        pass
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_a_command_that_is_killed() -> None:
+    """The command ends without a word to its run, which waits for it in a thread."""
+    run = "import threading, time; from star_head.examples.comparing import one_run as o; "
+    run += "threading.Thread(target=o.end_with_parent, daemon=True).start(); time.sleep(100)"
+    process = subprocess.Popen([sys.executable, "-c", run], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=90) == 1
 
 
 def busy(seconds: float) -> None:
