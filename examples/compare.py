@@ -5,9 +5,9 @@
     star-head compare --dataset digits --trainer.max_epochs=20 --model.backbone=resnet10t
 
 Settings of `star-head pretrain`, such as --model.backbone, --data.batch_size and
---trainer.max_epochs, are those of all methods. Each run is a pretraining in a process of its own,
-and what was measured of it is one JSON file; a run that has one is not done again, and one that was
-broken off goes on where it was. Where all are done, only the table and the page are made anew.
+--trainer.max_epochs, hold for all methods. Each run is a pretraining in a process of its own, and
+its measures are one JSON file; a run that has one is not done again, and one that was interrupted
+is resumed. Where all are done, only the table and the page are made anew.
 """
 
 import sys
@@ -47,17 +47,17 @@ def main(
 
     Args:
         settings: Further settings of `star-head pretrain`, the same for all methods.
-        dataset: What to train on; that of ``--config``, or digits, unless given.
-        data_dir: Where its files are, or are fetched to; that of ``--config`` unless given.
+        dataset: What to train on; default: that of ``--config``, or digits.
+        data_dir: Where its files are, or are fetched to; default: that of ``--config``.
         methods: simclr, equimod, augself, essl, star-ss, star-mmoe, or star-mmoe-N of N experts.
             All others are compared with the first.
         seeds: Runs of each method, of seeds 0, 1, ...
         config: A configuration of `star-head pretrain`: a file, or the name of one shipped.
         transfer: Further labelled data sets to measure on: names that `star-head linear-eval` has,
             or folders of class folders.
-        transfer_dir: Where those with names are; ``data`` unless given.
+        transfer_dir: Where those with names are; default: ``data``.
         jobs: Runs at a time.
-        threads: Threads of each; all processors over ``jobs`` unless given.
+        threads: Threads of each; default: the number of processors divided by ``jobs``.
         output: Folder for runs, results and the page.
         pixel_range: For ``folder``, the pixel values (low, high) that become black and white in
             images of more than 8 bits.
