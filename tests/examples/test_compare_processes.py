@@ -1,8 +1,12 @@
 """Runs of a comparison side by side, and what a step costs, without any training."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +93,41 @@ def test_a_folder_is_one_commands_at_a_time(output: Path) -> None:
     assert not (output / "settings.json").exists()
     with alone_in(output):  # the first has ended
         pass
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_interrupt_ends_all_runs(output: Path, first: bool) -> None:
+    """As by Ctrl-C, while the first is done alone and while two are."""
+    lasting = """#!/bin/sh
+trap 'kill $!; echo "$4" >> "$3/ended"; exit 1' TERM
+sleep 60 &
+echo "$4_$5" >> "$3/order"
+wait
+"""
+    Path(sys.executable).write_text(lasting)
+    runs = [Run(method, 0) for method in ("simclr", "equimod", "augself", "essl")]
+    if not first:
+        (output / "results").mkdir()
+        runs[0].result(output).write_text("{}")
+    expected = {"simclr"} if first else {"equimod", "augself"}
+
+    def interrupt() -> None:
+        wait_for(lambda: (output / "order").exists() and len(begun(output)) == len(expected))
+        os.kill(os.getpid(), signal.SIGINT)  # which interrupts the main thread
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        do_all(runs, output, jobs=2, threads=1)
+    ended = output / "ended"
+    wait_for(lambda: ended.exists() and set(ended.read_text().split()) == expected)
+    assert len(begun(output)) == len(expected)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
