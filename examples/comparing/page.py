@@ -54,14 +54,13 @@ def render(comparison: Comparison, settings: Mapping[str, Any]) -> str:
         "lead",
     )
     introduction += paragraph(
-        "Mean &plusmn; standard deviation over seeds. "
-        + (
-            f"Below it: the mean difference from {reference}, seed by seed, with the 95% interval "
-            f"of Student&rsquo;s <i>t</i>; bold where it leaves out zero. Each interval holds for "
-            f"one comparison: of twenty, one is expected to leave out zero by chance."
-            if count > 1
-            else f"Below it: the difference from {reference}. Of one seed no interval can be given."
-        )
+        f"Mean &plusmn; standard deviation over seeds. Below it: the mean difference from "
+        f"{reference}, seed by seed, with the 95% interval of Student&rsquo;s <i>t</i>; bold where "
+        f"it leaves out zero. Each interval holds for one comparison: of twenty, one is expected "
+        f"to leave out zero by chance."
+        if count > 1
+        else f"Below each number: the difference from {reference}. Of one seed no interval can be "
+        f"given."
     )
     accuracy = "".join(_table(comparison, group) for group in accuracies(comparison.transfer))
     if (columns := _differences(comparison)) and len(comparison.methods) > 1:
@@ -150,7 +149,7 @@ def _cell(comparison: Comparison, method: str, measure: Measure) -> str:
     values = comparison.values(method, measure)
     if not values:
         return number(None)
-    text = spread(values, measure.digits)
+    text = spread(values, measure.digits).replace("-", "&minus;")
     difference = comparison.difference(method, measure)
     if difference is None:
         return text

@@ -287,6 +287,7 @@ def test_one_seed_claims_no_interval(tmp_path: Path) -> None:
     found = read_comparison(write_runs(tmp_path, [0]), ["simclr", "augself"], [0])
     page = render(found, {})
     assert "Of one seed no interval can be given." in page
+    assert "standard deviation" not in page
     assert "<small>+5.0</small>" in page
     assert "±" not in page
     assert "±" not in "\n".join(markdown(found))
