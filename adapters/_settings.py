@@ -33,16 +33,25 @@ def check_same_settings(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Non
     Raises:
         ValueError: If a setting differs, by its name.
     """
-    differing = [
+    if differing := differing_settings(saved, own):
+        raise ValueError(
+            f"checkpoint: its run had {differing}; go on with a run as it was begun, or begin "
+            f"another in a folder of its own"
+        )
+
+
+def differing_settings(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Settings that differ, by name and with both values; empty where none does.
+
+    Example:
+        >>> differing_settings({"rate": 1, "batch": 8}, {"rate": 2, "batch": 8, "seed": 0})
+        'rate 1, and this has 2'
+    """
+    return "; ".join(
         f"{name} {saved[name]!r}, and this has {value!r}"
         for name, value in own.items()
         if name in saved and saved[name] != value
-    ]
-    if differing:
-        raise ValueError(
-            f"checkpoint: its run had {'; '.join(differing)}; go on with a run as it was begun, "
-            f"or begin another in a folder of its own"
-        )
+    )
 
 
 def saved_settings(checkpoint: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

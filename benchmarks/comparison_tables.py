@@ -30,7 +30,7 @@ def main(folder: Path = RESULTS, page: Path = Path("docs/compare.md")) -> None:
         seeds = sorted({int(seed) for _, _, seed in found})
         others = sorted({name for name, _, _ in found} - {*METHODS, UNTRAINED})
         comparison = read_comparison(place, [*METHODS, *others], seeds)
-        first = comparison.runs["simclr"][seeds[0]]
+        first = next(iter(comparison.runs["simclr"].values()))
         lines = [
             f"**Trained on {comparison.title}**, {first['steps']:,} steps, {len(seeds)} seeds:",
             "",

@@ -90,7 +90,7 @@ def create_module(
         hidden_dim: Hidden width of the experts; default: the backbone's width.
         output_dim: Width of the embeddings.
         temperature: Temperature of both NT-Xent losses.
-        equivariant_weight: lambda.
+        equivariant_weight: lambda; the weights of "augself" and "essl" are their papers'.
         **training: Further arguments of STARModule, which are flags too.
     """
     built = dict(backbone_args or {})

@@ -6,7 +6,7 @@
 
 Each run is examples/pretrain.py as a user starts it, on drawings of Debian's openclipart-png, on
 one thread, several runs at a time. Its curves are one JSON file in benchmarks/redundancy/results/;
-a run that has one is not done again, and one that was broken off goes on where it was.
+a run that has one is not done again, and one that was interrupted is resumed.
 """
 
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -38,9 +38,9 @@ def main(
     """Do those runs that have not been done.
 
     Args:
-        methods: Which; all unless given.
+        methods: Names of the methods; default: all.
         seeds: A run of each method for each.
-        epochs: Passes over the drawings, of 47 steps each; 80,000 steps unless given.
+        epochs: Passes over the drawings, of 47 steps each; default: the paper's 80,000 steps.
         output_dim: Width of the embeddings, of 64 features.
         kept: Points of the curves.
         jobs: Runs at a time.

@@ -81,6 +81,8 @@ def read_curves(folder: Path) -> list[Curves]:
 
     Raises:
         FileNotFoundError: If there are none.
+        ValueError: If runs of one length and width have points at other steps, as of another
+            ``--kept``.
     """
     found: dict[tuple[int, int], dict[str, dict[int, list[Mapping[str, float]]]]] = {}
     for path in sorted(folder.glob("*.json")):
@@ -89,6 +91,14 @@ def read_curves(folder: Path) -> list[Curves]:
         runs.setdefault(of["method"], {})[of["seed"]] = of["points"]
     if not found:
         raise FileNotFoundError(f"folder: expected results of collect.py in {folder}, found none")
+    for runs in found.values():
+        lines = [points for of_seed in runs.values() for points in of_seed.values()]
+        if len({tuple(point["step"] for point in points) for points in lines}) > 1:
+            raise ValueError(
+                f"folder: expected points at the same steps of all runs of one length in {folder}, "
+                f"got {sorted({len(points) for points in lines})} points, the last at "
+                f"{sorted({points[-1]['step'] for points in lines})}"
+            )
     return [
         Curves(-epochs, -width, {name: runs[name] for name in METHODS if name in runs})
         for (width, epochs), runs in sorted(found.items())

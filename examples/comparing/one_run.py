@@ -3,7 +3,9 @@
 python -m star_head.examples.comparing.one_run OUTPUT METHOD SEED THREADS STARTED
 """
 
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,11 @@ def do(output: Path, run: Run, threads: int, started: float) -> None:
     folder = run.folder(output)
     sys.argv[1:] = plan.pretrain_arguments(run, output, threads)
     cli = create_cli()
+    if cli.trainer.world_size > 1:
+        raise ValueError(
+            f"trainer.devices: expected one device for a run, got {cli.trainer.world_size}; --jobs "
+            f"does several runs at a time"
+        )
     found: dict[str, Any] = {
         "dataset": plan.title,
         "method": run.method,
@@ -59,8 +66,18 @@ def do(output: Path, run: Run, threads: int, started: float) -> None:
     write_json(run.result(output), found | {"seconds": seconds})
 
 
+def end_with_parent() -> None:
+    """Wait until standard input ends, as it does with the process that holds its other end.
+
+    Then this one ends at once, which no file minds: each is written whole.
+    """
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main() -> None:
     """Do the run that the command line names."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     output, method, seed, threads, started = sys.argv[1:]
     do(Path(output), Run(method, int(seed)), int(threads), float(started))
 

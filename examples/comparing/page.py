@@ -26,8 +26,9 @@ _COLUMNS = {
     "linear on ...": "the same, fitted and measured on another data set",
     "5-way 5-shot": "mean accuracy over 2,000 draws of five classes, five images of each to learn "
     "from and 16 to classify, from held-out images",
-    "canonical correlation": "mean between the invariant and the equivariant embedding of all "
-    "images; lower is less redundant. Methods with one embedding have none",
+    "canonical correlation": "mean between the invariant and the equivariant embedding of at "
+    "most 10,000 images trained on and as many held out; lower is less "
+    "redundant. Methods with one embedding have none",
     "MRR": "mean reciprocal rank of a view among 20 of its image, by the embedding predicted for "
     "it; methods without a predictor have none",
     "R²": "how well the parameters of a view can be read off the features of view and original, "
@@ -53,20 +54,19 @@ def render(comparison: Comparison, settings: Mapping[str, Any]) -> str:
         "lead",
     )
     introduction += paragraph(
-        "Mean &plusmn; standard deviation over seeds. "
-        + (
-            f"Below it: the mean difference from {reference}, seed by seed, with the 95% interval "
-            f"of Student&rsquo;s <i>t</i>; bold where it leaves out zero. Each interval holds for "
-            f"one comparison: of twenty, one is expected to leave out zero by chance."
-            if count > 1
-            else f"Below it: the difference from {reference}. Of one seed no interval can be given."
-        )
+        f"Mean &plusmn; standard deviation over seeds. Below it: the mean difference from "
+        f"{reference}, seed by seed, with the 95% interval of Student&rsquo;s <i>t</i>; bold where "
+        f"it leaves out zero. Each interval holds for one comparison: of twenty, one is expected "
+        f"to leave out zero by chance."
+        if count > 1
+        else f"Below each number: the difference from {reference}. Of one seed no interval can be "
+        f"given."
     )
     accuracy = "".join(_table(comparison, group) for group in accuracies(comparison.transfer))
     if (columns := _differences(comparison)) and len(comparison.methods) > 1:
         accuracy += figure(
             draw_differences(columns, title_of(comparison.methods[0])),
-            f"Differences in accuracy from {reference}, in percent points. Small: seeds. "
+            f"Differences in accuracy from {reference}, in percentage points. Small: seeds. "
             f"Large: their mean, with its 95% interval.",
             "Differences of each method's accuracies from the first's",
         )
@@ -149,7 +149,7 @@ def _cell(comparison: Comparison, method: str, measure: Measure) -> str:
     values = comparison.values(method, measure)
     if not values:
         return number(None)
-    text = spread(values, measure.digits)
+    text = spread(values, measure.digits).replace("-", "&minus;")
     difference = comparison.difference(method, measure)
     if difference is None:
         return text

@@ -1,6 +1,7 @@
 """What a comparison is of: the data, the settings, and where its parts are kept."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
@@ -10,14 +11,28 @@ import yaml
 from star_head._whole_files import replacing, write_json
 from star_head.adapters._images import Color
 from star_head.adapters._pixel_range import PixelRange
+from star_head.adapters._settings import differing_settings
 from star_head.examples.comparing.measures import SHOTS, WAYS, Data
 from star_head.examples.comparing.methods import UNTRAINED, find_method
+from star_head.examples.configs import find_config
 from star_head.examples.data.image_data import DatasetName, load_images
 from star_head.examples.data.splits import Folders
 from star_head.examples.data.transfer_data import TransferData, TransferName, load_transfer
 from star_head.examples.training.monitors import MONITORS
 
 _SETTINGS, _CONFIG = "settings.json", "config.yaml"
+
+# Options of both commands: what is measured must be what is trained on.
+_OF_DATA = ("dataset", "data_dir", "pixel_range", "background", "folders")
+# What a comparison decides for all runs, and what is given to it instead.
+_INSTEAD = {
+    **{f"data.{name}": f"--{name}" for name in _OF_DATA},
+    "data.class_names": "a folder of links to these classes, since all in data_dir are measured",
+    "model.routing": "--methods",
+    "model.task": "--methods",
+    "monitors": "no monitors, since all is measured when a run is over",
+    "trainer.default_root_dir": "--output",
+}
 
 
 class Plan(NamedTuple):
@@ -132,15 +147,9 @@ class Plan(NamedTuple):
         path = output / _SETTINGS
         own = json.loads(json.dumps(self._asdict(), default=str))
         saved = json.loads(path.read_text()) if path.exists() else own
-        differing = [
-            f"{name} {saved[name]!r}, and this has {value!r}"
-            for name, value in own.items()
-            if name in saved and saved[name] != value
-        ]
-        if differing:
+        if differing := differing_settings(saved, own):
             raise ValueError(
-                f"output: {output} holds a comparison that had {'; '.join(differing)}; name "
-                f"another folder"
+                f"output: {output} holds a comparison that had {differing}; name another folder"
             )
         write_json(path, own)
         if self.config is not None:
@@ -161,16 +170,14 @@ class Plan(NamedTuple):
         """Arguments of `star-head pretrain` for one run.
 
         Args:
-            run: Which; ``"untrained"`` is of any method.
+            run: Which; an untrained backbone is of any method, and SimCLR's takes any settings.
             output: Folder of the comparison.
             threads: How many it has.
         """
-        routing = [] if run.method == UNTRAINED else find_method(run.method).flags()
+        routing = find_method("simclr" if run.method == UNTRAINED else run.method).flags()
         given = self._asdict()
         data = [
-            f"--data.{name}={_as_yaml(given[name])}"
-            for name in ("dataset", "data_dir", "pixel_range", "background", "folders")
-            if given[name] is not None
+            f"--data.{name}={_as_yaml(given[name])}" for name in _OF_DATA if given[name] is not None
         ]
         return [
             *([] if self.config is None else [f"--config={output / _CONFIG}"]),
@@ -190,6 +197,40 @@ class Plan(NamedTuple):
             f"--keep_every_n_epochs={10**9}",
             "--ckpt_path=last",
         ]
+
+
+def check_settings(settings: Sequence[str]) -> None:
+    """Raise a ValueError where a setting of `star-head pretrain` is one that compare decides."""
+    for setting in settings:
+        name = setting.removeprefix("--").partition("=")[0]
+        instead = _INSTEAD.get(name) or _INSTEAD.get(name.partition(".")[0])
+        if instead is not None:
+            raise ValueError(f"settings: expected {instead}, got {setting}")
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The settings in a YAML file of `star-head pretrain`.
+
+    Args:
+        name: A file, or the name of a shipped one.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+        ValueError: If it is not of settings by name, or has some that a comparison cannot keep.
+    """
+    path = find_config(name)
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ValueError(f"config: expected a YAML file, got {path}: {error}") from error
+    data = found.get("data", {}) if isinstance(found, dict) else None
+    if not isinstance(data, dict):
+        raise ValueError(
+            f"config: expected settings of star-head pretrain by name in {path}, got {found!r:.80}"
+        )
+    if data.get("class_names") is not None:
+        check_settings([f"--data.class_names={data['class_names']}"])
+    return cast(dict[str, Any], found)
 
 
 def _as_yaml(value: Any) -> str:

@@ -11,10 +11,48 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from tqdm import tqdm
 
+from star_head._whole_files import writing
 from star_head.examples.comparing.plan import Run
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a folder while this one is at work there.
+
+    The system ends the lock with the process, even one that is killed.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+        ValueError: If another is at work there.
+    """
+    path = folder / ".lock"
+    with contextlib.ExitStack() as stack:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "w"))
+        if _is_taken(file):
+            raise ValueError(
+                f"output: expected a folder where no other star-head compare is at work, got "
+                f"{folder}"
+            )
+        yield
+
+
+def _is_taken(file: IO[str]) -> bool:
+    """Whether another process has locked a file; else it is locked now."""
+    if sys.platform == "win32":  # which has no such locks
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # others than this come of file systems without locks
+        return isinstance(error, BlockingIOError)
+    return False
 
 
 class Failed(Exception):
@@ -83,12 +121,14 @@ class _Processes:
                 raise Failed(f"{run.name} was not begun")
             process = subprocess.Popen(
                 command,
+                stdin=subprocess.PIPE,  # which ends with this process, and ends the run
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": str(self.threads)},
             )
             self.running.add(process)
-        code = process.wait()
+        with process:
+            code = process.wait()
         self.running.discard(process)
         if code:
             lines = log.read_text(errors="replace").strip().splitlines()

@@ -202,16 +202,21 @@ def read_comparison(folder: Path, methods: Sequence[str], seeds: Iterable[int]) 
 
     Raises:
         FileNotFoundError: If there is none of the first method.
+        ValueError: If they are not of one length and of as many images.
     """
     runs: dict[str, dict[int, Run]] = {}
     for name in (UNTRAINED, *methods):
-        found = {seed: folder / f"{name}_{seed}.json" for seed in seeds}
-        runs[name] = {s: json.loads(p.read_text()) for s, p in found.items() if p.exists()}
+        paths = {seed: folder / f"{name}_{seed}.json" for seed in seeds}
+        runs[name] = {s: json.loads(p.read_text()) for s, p in paths.items() if p.exists()}
     if not runs[methods[0]]:
         raise FileNotFoundError(f"folder: expected a run of {title_of(methods[0])} in {folder}")
-    epochs = {run["epochs"] for of_seed in runs.values() for run in of_seed.values()}
-    if len(epochs) > 1:
-        raise ValueError(f"folder: expected runs of one length in {folder}, got {sorted(epochs)}")
+    trained = [run for name in methods for run in runs[name].values()]
+    for what in ("epochs", "images"):
+        found = sorted({run[what] for run in trained if what in run})
+        if len(found) > 1:
+            raise ValueError(
+                f"folder: expected as many {what} of all runs in {folder}, got {found}"
+            )
     (run, *_) = runs[methods[0]].values()
     done = {name: of_seed for name, of_seed in runs.items() if of_seed}
     return Comparison(run["dataset"], run["epochs"], done)

@@ -118,6 +118,15 @@ def test_a_report_has_every_run(tmp_path: Path, capsys: pytest.CaptureFixture) -
         report.main(tmp_path / "nothing", page)
 
 
+def test_curves_have_the_same_steps(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run = made_up("mmoe2", 32, 80, seed)
+        run["points"] = run["points"][seed:]  # one of a run was not kept
+        (tmp_path / f"{seed}.json").write_text(json.dumps(run))
+    with pytest.raises(ValueError, match=r"^folder: expected points at the same .* got \[7, 8\]"):
+        report.read_curves(tmp_path)
+
+
 def test_the_page_is_what_the_results_say() -> None:
     curves = report.read_curves(collect.RESULTS)
     text = PAGE.read_text()

@@ -50,6 +50,14 @@ def test_each_method_is_settings_of_pretrain() -> None:
     assert title_of("star-mmoe-1") == "STAR-MMoE, 1 expert"
 
 
+def test_an_untrained_backbone_is_built_with_any_settings() -> None:
+    """Such as --model.num_experts=8 for STAR-MMoE, which other routings contradict."""
+    plan = Plan("digits", arguments=("--model.num_experts=8",))
+    arguments = plan.pretrain_arguments(Run("untrained", 0), Path("out"), threads=1)
+    assert arguments.index("--model.num_experts=8") < arguments.index("--model.num_experts=null")
+    assert "--model.routing=invariant" in arguments
+
+
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
@@ -125,6 +133,13 @@ def test_a_folder_holds_one_comparison(tmp_path: Path) -> None:
         (["--dataset=folder", "--data_dir=nowhere"], "data_dir: expected"),
         (["--dataset=digits", "--transfer=nowhere"], "transfer: nowhere: data_dir: expected"),
         (["--config=nothing"], "config: expected a file, or one of"),
+        # What compare decides, which would be overruled, or measured otherwise than trained.
+        (["--data.dataset=folder"], "settings: expected --dataset, got --data.dataset=folder"),
+        (["--data.background", "[0, 0, 0]"], "settings: expected --background, got --data.back"),
+        (["--data.class_names=hundred.txt"], "settings: expected a folder of links to these"),
+        (["--model.task=essl"], "settings: expected --methods, got --model.task=essl"),
+        (["--monitors.rank=true"], "settings: expected no monitors, since all is measured"),
+        (["--trainer.default_root_dir=here"], "settings: expected --output, got --trainer.def"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(
@@ -134,6 +149,31 @@ def test_bad_input_is_refused_before_anything_is_trained(
     assert done.returncode
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n", "config: expected settings of star-head pretrain by name in own.yaml, got ['a']"),
+        ("data:\n", "config: expected settings of star-head pretrain by name in own.yaml"),
+        ("data: {", "config: expected a YAML file, got own.yaml"),
+        ("data: {class_names: some.txt}", "settings: expected a folder of links to these classes"),
+    ],
+)
+def test_a_config_that_is_none_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    done = run_here(COMPARE, "--config=own.yaml", f"--output={tmp_path / 'out'}", cwd=tmp_path)
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_may_say_which_images(tmp_path: Path) -> None:
+    write_folder(tmp_path / "few", 2, 6)
+    (tmp_path / "own.yaml").write_text("data: {dataset: folder, data_dir: few}")
+    (tmp_path / "out").write_text("")  # where nothing can be written, and so nothing trained
+    done = run_here(COMPARE, "--config=own.yaml", f"--output={tmp_path / 'out'}", cwd=tmp_path)
+    assert "few: 6 labelled images, 6 held out, 2 classes" in done.stdout
+    assert "out could not be written" in done.stderr
 
 
 def made_up_run(method: str, seed: int, level: float) -> dict:
@@ -247,6 +287,7 @@ def test_one_seed_claims_no_interval(tmp_path: Path) -> None:
     found = read_comparison(write_runs(tmp_path, [0]), ["simclr", "augself"], [0])
     page = render(found, {})
     assert "Of one seed no interval can be given." in page
+    assert "standard deviation" not in page
     assert "<small>+5.0</small>" in page
     assert "±" not in page
     assert "±" not in "\n".join(markdown(found))
@@ -276,8 +317,22 @@ def test_runs_that_are_not_there(tmp_path: Path) -> None:
     assert difference.pairs == 1
     run = json.loads((tmp_path / "augself_0.json").read_text())
     (tmp_path / "augself_0.json").write_text(json.dumps(run | {"epochs": 7}))
-    with pytest.raises(ValueError, match=r"^folder: expected runs of one length .* \[4, 7\]"):
+    with pytest.raises(ValueError, match=r"^folder: expected as many epochs .* \[4, 7\]"):
         read_comparison(tmp_path, list(METHODS), range(3))
+
+
+def test_runs_that_may_not_be_compared(tmp_path: Path) -> None:
+    """A folder of images has grown. Of the untrained network, epochs were only asked for."""
+    write_runs(tmp_path, [0])
+    untrained, augself = (tmp_path / f"{name}_0.json" for name in ("untrained", "augself"))
+    untrained.write_text(json.dumps(json.loads(untrained.read_text()) | {"epochs": 200}))
+    assert read_comparison(tmp_path, ["simclr", "augself"], [0]).epochs == 4
+    augself.write_text(json.dumps(json.loads(augself.read_text()) | {"images": 11}))
+    assert read_comparison(tmp_path, ["simclr", "augself"], [0]).epochs == 4
+    first = tmp_path / "simclr_0.json"
+    first.write_text(json.dumps(json.loads(first.read_text()) | {"images": 10}))
+    with pytest.raises(ValueError, match=r"^folder: expected as many images .* \[10, 11\]"):
+        read_comparison(tmp_path, ["simclr", "augself"], [0])
 
 
 def test_spread() -> None:
