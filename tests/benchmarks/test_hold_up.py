@@ -333,17 +333,17 @@ def test_a_run_that_loses_an_image_stops_and_goes_on(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells it")
 def test_a_run_is_watched(tmp_path: Path) -> None:
     begun = time.time()
-    settings = (f"--output={tmp_path / 'out'}", "--minutes=0.15", "--interval=0.5")
+    settings = (f"--output={tmp_path / 'out'}", "--minutes=0.25", "--interval=0.5")
     # Every step is logged: beside other work, these seconds may hold few of them.
     found = command("long_run", *settings, f"--arguments={DIGITS} --trainer.log_every_n_steps=1")
-    assert time.time() - begun > 9
+    assert time.time() - begun > 15
     assert found["exit_status"] == 143
     samples = found["samples"]
-    assert 3 < len(samples["seconds"]) <= 18
+    assert 3 < len(samples["seconds"]) <= 30
     assert found["trends"]["RSS of the run, MB"]["mean"] > 100
     assert 100 < min(samples["RSS of the run, MB"]) <= max(samples["RSS of the run, MB"]) < 3000
     assert {"PSS of worker 0, MB", "PSS of worker 1, MB"} <= samples.keys()
     with open(tmp_path / "out/run/csv/version_0/metrics.csv") as file:
         logged = [row["images_per_second"] for row in csv.DictReader(file)]
-    assert len(found["speed"]["seconds"]) >= len(list(filter(None, logged))) > 3
+    assert len(found["speed"]["seconds"]) >= len(list(filter(None, logged))) > 1
     assert Image.open(tmp_path / "out/long_run.png").width > 500

@@ -57,7 +57,7 @@ def test_runs_are_trained_and_measured_once(
             assert 0 < point["canonical correlation"] <= 1
             assert 0 < point["1-NN"] <= 1
             assert 0 < point["linear"] <= 1
-            assert point["MRR by chance"] < point["MRR"] < 1
+            assert 0.1 < point["MRR"] < 0.5  # of hardly trained networks: about chance
 
     # What has its file is not done again.
     monkeypatch.setattr(collect, "do", None)
