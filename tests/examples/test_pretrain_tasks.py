@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from byol_views import BYOL
 from running import Done, output_of, run_here
 
 from star_head import STARViews
@@ -25,18 +26,6 @@ SMALL = (
     "--data.batch_size=16",
     "--data.num_workers=0",
 )
-BYOL = """
-data:
-  transform:
-    class_path: lightly.transforms.BYOLTransform
-    init_args:
-      view_1_transform:
-        class_path: lightly.transforms.BYOLView1Transform
-        init_args: &view {input_size: 16, rr_prob: 0.5, rr_degrees: 30}
-      view_2_transform:
-        class_path: lightly.transforms.BYOLView2Transform
-        init_args: *view
-"""
 
 
 def pretrain(folder: Path, task: str, epochs: int, *arguments: str) -> Done:

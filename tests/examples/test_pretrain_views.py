@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from byol_views import BYOL
 from lightly.transforms import BYOLTransform, DINOTransform, MoCoV1Transform, SimCLRTransform
 from running import in_one_process_and_in_two, output_of, run_apart, run_here
 from torchvision import transforms as first
@@ -35,18 +36,6 @@ OPTIONS = (
     "--model.output_dim=8",
     "--data.batch_size=16",
 )
-BYOL = """
-data:
-  transform:
-    class_path: lightly.transforms.BYOLTransform
-    init_args:
-      view_1_transform:
-        class_path: lightly.transforms.BYOLView1Transform
-        init_args: &view {input_size: 16, rr_prob: 0.5, rr_degrees: 30}
-      view_2_transform:
-        class_path: lightly.transforms.BYOLView2Transform
-        init_args: *view
-"""
 # Two generations, lists, one channel, and numbers of all kinds.
 TREE = """
 data:
