@@ -120,19 +120,26 @@ def _drawings(source: Path) -> Iterator[tuple[str, str, str, Path]]:
 
 def on_white(path: Path, side: int) -> Image.Image:
     """A drawing on white, in a square; dropping its transparency would show hidden colours."""
-    with Image.open(path) as image:
-        drawing = image.convert("RGBA")
-    white = Image.new("RGBA", drawing.size, "white")
-    rgb = Image.alpha_composite(white, drawing).convert("RGB")
-    return ImageOps.pad(rgb, (side, side), color="white")
+    return _on_white(_read(path), side)
 
 
 def with_mask(path: Path, side: int) -> tuple[Image.Image, Image.Image]:
     """A drawing on white, in a square, and where something is drawn: 1, else 0."""
-    with Image.open(path) as image:
-        opacity = ImageOps.pad(image.convert("RGBA").getchannel("A"), (side, side), color=0)
+    drawing = _read(path)
+    opacity = ImageOps.pad(drawing.getchannel("A"), (side, side), color=0)
     drawn = (np.asarray(opacity) >= _DRAWN).astype(np.uint8)
-    return on_white(path, side), Image.fromarray(drawn)
+    return _on_white(drawing, side), Image.fromarray(drawn)
+
+
+def _read(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGBA")
+
+
+def _on_white(drawing: Image.Image, side: int) -> Image.Image:
+    white = Image.new("RGBA", drawing.size, "white")
+    rgb = Image.alpha_composite(white, drawing).convert("RGB")
+    return ImageOps.pad(rgb, (side, side), color="white")
 
 
 def _is_moderate(path: Path) -> bool:

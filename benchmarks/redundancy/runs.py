@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from star_head.head import Routing
+from star_head.examples.comparing.methods import Method, find_method
 
 _ROOT = Path(__file__).parents[2]
 _PRETRAIN = _ROOT / "examples" / "pretrain.py"
@@ -28,26 +28,9 @@ SETTINGS = (
 )
 
 
-class Method(NamedTuple):
-    """A routing of the head.
-
-    Attributes:
-        title: In tables.
-        routing: Routing of ``STARProjectionHead``.
-        num_experts: In its bank.
-    """
-
-    title: str
-    routing: Routing
-    num_experts: int
-
-
 METHODS: dict[str, Method] = {
-    "separate": Method("separate heads", "separate", 2),
-    "mmoe2": Method("STAR-MMoE, 2 experts", "mmoe", 2),
-    "mmoe4": Method("STAR-MMoE, 4 experts", "mmoe", 4),
-    "mmoe8": Method("STAR-MMoE, 8 experts", "mmoe", 8),
-    "mmoe16": Method("STAR-MMoE, 16 experts", "mmoe", 16),
+    "separate": Method("separate heads", "separate"),
+    **{f"mmoe{count}": find_method(f"star-mmoe-{count}") for count in (2, 4, 8, 16)},
 }
 
 
@@ -85,7 +68,6 @@ def train(run: Run, folder: Path, data_dir: Path, cache: Path, kept: int) -> Non
     Raises:
         RuntimeError: If the training fails.
     """
-    method = METHODS[run.method]
     every = max(1, run.epochs // kept)
     command = [
         *(sys.executable, str(_PRETRAIN), *SETTINGS),
@@ -94,8 +76,7 @@ def train(run: Run, folder: Path, data_dir: Path, cache: Path, kept: int) -> Non
         f"--trainer.max_epochs={run.epochs}",
         f"--trainer.check_val_every_n_epoch={every}",
         f"--keep_every_n_epochs={every}",
-        f"--model.routing={method.routing}",
-        f"--model.num_experts={method.num_experts}",
+        *METHODS[run.method].flags(),
         f"--model.output_dim={run.output_dim}",
         f"--data.data_dir={data_dir}",
         f"--data.cache={cache}",
