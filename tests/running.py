@@ -68,6 +68,10 @@ def run_apart(
 ) -> Done:
     """The same in a process, and a process group, of its own.
 
+    A process of torchrun was once ended by a segmentation fault while the other waited for it in a
+    collective of gloo (PyTorch 2.14), which many repetitions did not show again. Such a run is
+    repeated once, with a warning that holds the stack; a second fault is a failure.
+
     Args:
         script: Its path, absolute or from the repository's root.
         *arguments: Of the command line.
@@ -75,14 +79,23 @@ def run_apart(
         launcher: Between Python and the script: ``["-m", "torch.distributed.run", ...]``.
         **environment: Variables to set.
     """
-    return subprocess.run(
-        [sys.executable, *launcher, str(ROOT / script), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=own_environment(**environment),
-        start_new_session=True,
-    )
+    command = [sys.executable, *launcher, str(ROOT / script), *map(str, arguments)]
+
+    def run() -> Done:
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            env=own_environment(**environment),
+            start_new_session=True,
+        )
+
+    done = run()
+    if "torch.distributed.run" in launcher and "(SIGSEGV)" in done.stderr:
+        warnings.warn(f"run again after a segmentation fault:\n{done.stderr}", stacklevel=2)
+        done = run()
+    return done
 
 
 def in_one_process_and_in_two(
@@ -110,7 +123,11 @@ def in_one_process_and_in_two(
 
 def own_environment(**variables: str) -> dict[str, str]:
     """Variables for a process of its own, which finds what lies beside this file."""
-    own = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    own = {
+        "PYTHONPATH": str(Path(__file__).parent),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONFAULTHANDLER": "1",  # the stack of a process that is ended by a signal
+    }
     return {**os.environ, **own, **variables}
 
 
