@@ -1,4 +1,4 @@
-"""Whether a run is gone on with as it was begun."""
+"""Whether a run is resumed with the settings it was started with."""
 
 from collections.abc import Mapping
 from typing import Any

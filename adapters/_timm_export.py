@@ -78,6 +78,9 @@ def export_encoder(
             ``{"name": "resnet18", "small_images": True}``. The weights have to load strictly.
         training: How the weights came about, for the model card: a row for each name and value.
 
+    Returns:
+        The folder, with ``~`` expanded.
+
     Raises:
         TypeError: If timm did not make the backbone and no ``architecture`` is given, or the
             transform does not say its size.

@@ -121,7 +121,7 @@ class STARModule(LightningModule):
         return self.star.features(images)
 
     def configure_optimizers(self) -> Any:
-        """SGD at 0.03 x batch / 256, and a cosine to 0 stepped per epoch.
+        """SGD at ``learning_rate`` x batch / 256, and a cosine to 0 stepped per epoch.
 
         A ``GradientAccumulationScheduler`` changes the batch between epochs, and the rate with it.
         """

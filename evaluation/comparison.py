@@ -40,7 +40,9 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Pa
         reference: The same measure of another, of the same seeds in the same order.
 
     Raises:
-        ValueError: If there are none, a number is not finite, or they are not as many.
+        ImportError: Without SciPy.
+        TypeError: If a value is no number.
+        ValueError: If there are none, one is not finite, or the two differ in length.
 
     Example:
         >>> found = paired_difference([3.0, 5.0, 4.0], [1.0, 2.0, 3.0])

@@ -1,7 +1,7 @@
 """Weighted k-nearest-neighbour classification of frozen features, as lightly's benchmark does it.
 
     star-head knn-eval runs/stl10_resnet18/encoder --data_dir data
-    star-head knn-eval resnet18 --dataset digits --k "[1,20]"
+    star-head knn-eval resnet18 --dataset digits --k 1,20
 
 A test image takes the class for which its k nearest training images vote, by cosine similarity s,
 with the weight exp(s / temperature): the classifier of Wu et al. 2018 (InstDisc, arXiv 1805.01978),
@@ -51,7 +51,7 @@ def main(
         data_dir: Where each data set has its folder, default ``data``; for ``folder``, a folder of
             class folders.
         dataset: Data set (default: all found under ``--data_dir``).
-        k: How many neighbours vote; several numbers, ``"[1,20,200]"``, cost no more than the last.
+        k: How many neighbours vote; several numbers, ``1,20,200``, cost no more than the last.
         temperature: The smaller, the more the nearest outvote the others.
         half: Keep features in half precision.
         device: Where images are encoded and neighbours are found.

@@ -128,7 +128,7 @@ def create_module(
     return STARModule(star, batch_size=batch_size, **training)
 
 
-# What may change when a run is gone on with: where, how fast and how long it trains, and what is
+# What may change when a run is resumed: where, how fast and how long it trains, and what is
 # looked at meanwhile. The data module compares the data.
 _FREE = {
     "model": {"compile", "channels_last"},
@@ -144,7 +144,7 @@ _TRAINED = (
 class SaveConfig(SaveConfigCallback):
     """Saves the resolved settings beside the checkpoints, once no checkpoint was refused.
 
-    A checkpoint holds those that decide what is trained, and is gone on with by the same only.
+    A checkpoint holds those that decide what is trained, and is resumed with the same ones only.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class SaveConfig(SaveConfigCallback):
         """Write config.yaml, which ``--config`` takes again."""
         if not trainer.is_global_zero:
             return
-        # A run that is gone on with keeps its seed.
+        # A run that is resumed keeps its seed.
         config = self.config.clone()
         config["seed_everything"] = trainer.datamodule.seed  # type: ignore[attr-defined]
         with replacing(Path(trainer.default_root_dir, "config.yaml")) as scratch:

@@ -68,9 +68,10 @@ class STARProjectionHead(nn.Module):
         dtype: Data type of the parameters.
 
     Raises:
-        TypeError: If there are more than three arguments that are not given by keyword.
-        ValueError: If the routing is unknown, ``num_experts`` contradicts it, or a count or
-            width is less than 1.
+        TypeError: If there are more than three arguments that are not given by keyword, or
+            ``statistics`` are neither a name nor a pair.
+        ValueError: If the routing is unknown, ``num_experts`` contradicts it, a count or width is
+            less than 1, or the statistics are unknown or do not fit.
 
     Example:
         >>> head = STARProjectionHead(32, 64, 16, num_experts=4, statistics="stl10")

@@ -194,7 +194,9 @@ class STARLoss(nn.Module):
         equivariant_loss: In place of NT-Xent, any module on two (2n, d) tensors.
 
     Raises:
-        ValueError: If ``temperature`` or ``equivariant_weight`` is out of range.
+        TypeError: If a loss cannot be called, or ``gather_distributed`` is not True or False.
+        ValueError: If ``equivariant_weight`` is out of range, or the ``temperature`` of an NT-Xent
+            loss that is made here.
 
     Example:
         >>> z1, z2 = (STAREmbeddings(torch.randn(8, 16), torch.randn(8, 16)) for _ in range(2))

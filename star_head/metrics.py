@@ -62,7 +62,7 @@ def usage_by_group(weights: Tensor, groups: Tensor) -> Tensor:
         groups: The group of each sample, integers from 0, (B,).
 
     Returns:
-        (G, T, E), G being the largest group and 1; nan for a group without samples.
+        (G, T, E), G being the largest group plus 1; nan for a group without samples.
 
     Raises:
         TypeError: If ``groups`` are not a tensor of integers.

@@ -26,6 +26,7 @@ def canonical_correlations(z1: Tensor, z2: Tensor) -> Tensor:
         min(r1, r2) correlations in [0, 1], float64 on the CPU, r_i being z_i's numerical rank.
 
     Raises:
+        TypeError: If an embedding is no floating-point tensor.
         ValueError: If the numbers of rows differ, n is not greater than d1 and d2, a value is not
             finite, or an embedding is the same for all samples but for rounding.
 
@@ -58,8 +59,12 @@ def canonical_correlations_by_chance(z1: Tensor, z2: Tensor, seed: int = 0) -> T
         z2: (n, d2).
         seed: Seed of the order that samples are paired in.
 
+    Returns:
+        As of :func:`canonical_correlations`.
+
     Raises:
-        ValueError: As :func:`canonical_correlations`.
+        TypeError: As by :func:`canonical_correlations`.
+        ValueError: Likewise.
 
     Example:
         >>> z = torch.randn(100, 4)

@@ -56,7 +56,7 @@ CLAIMS = (
     ),
     Claim(
         "they are less redundant than those of separate heads, canonical correlation",
-        "no figure at hand",
+        "no figure found",
         "equimod",
         "star-mmoe-16",
         CORRELATION,

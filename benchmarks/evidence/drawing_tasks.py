@@ -1,6 +1,6 @@
 """Tasks whose labels follow from how a drawing was placed, turned and coloured.
 
-    python -m benchmarks.evidence.drawing_tasks runs/compare/data
+    python -m benchmarks.evidence.drawing_tasks --folder data
 
 Invariance to augmentations is known to hurt where labels are what the augmentations change. Each
 task is a folder of images made from those of openclipart, training images from training images
@@ -30,7 +30,7 @@ _HUES = 6
 _LEAST_SATURATION = 12
 
 
-def main(folder: Path = Path("runs/compare/data")) -> None:
+def main(folder: Path = Path("data")) -> None:
     """Write all tasks beside openclipart's folder, which is written first.
 
     Args:

@@ -6,7 +6,7 @@
 Runs examples/pretrain.py on scikit-learn's digits, by its command line, until it has saved a
 checkpoint; then there is room for less than another. The run must stop and name the file, the last
 checkpoint must be whole and nothing else under a final name be broken; once there is room again,
-the run is gone on with, and must end with the very weights of one that had room all the time. Then
+the run is resumed, and must end with the very weights of one that had room all the time. Then
 whatever else the examples write meets the same disk. The paper has no figure to compare this with.
 """
 

@@ -1,4 +1,4 @@
-"""Interrupt a pretraining at random moments, go on each time, and compare with one left in peace.
+"""Interrupt a pretraining at random moments, go on each time, and compare with an undisturbed one.
 
     python -m benchmarks.hold_up.interruptions
     python -m benchmarks.hold_up.interruptions --count=4 --epochs=10 --seed=1
@@ -7,7 +7,7 @@ Runs examples/pretrain.py on scikit-learn's digits, by its command line, and sen
 SIGTERM by turns: while it starts, within an epoch's steps, while a checkpoint is being written and
 during validation. After each it looks whether every file of the run opens. The run is then gone on
 with by --ckpt_path=last, and at its end every weight, the optimiser's state, the schedule, the
-random state and every logged loss are compared, bit for bit, with those of the run in peace. The
+random state and every logged loss are compared, bit for bit, with those of that run. The
 paper has no figure to compare this with.
 """
 
@@ -168,7 +168,7 @@ def main(
     start = time.time()
     peaceful = run_through(output / "peaceful", *arguments).moments()
     seconds = durations(peaceful)
-    print(f"in peace: {time.time() - start:.0f} s; seconds of a phase:", seconds)
+    print(f"uninterrupted: {time.time() - start:.0f} s; seconds of a phase:", seconds)
     steps = peaceful[-1].step
     # Two epochs less, so that a strike in the last phase of one still falls into the run.
     strikes = draw_strikes(count, steps - 2 * steps // epochs, random.Random(seed))

@@ -136,7 +136,7 @@ class _Processes:
             raise Failed(f"{run.name} ended with {code}{said}; see {log}")
 
     def end(self) -> None:
-        """End all of them; each can be gone on with."""
+        """End all of them; each can be resumed."""
         with self.lock:
             self.ended = True
             for process in list(self.running):

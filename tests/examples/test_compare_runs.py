@@ -35,7 +35,7 @@ def results(output: Path) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Two methods with two seeds, ended in the midst of it by SIGTERM and gone on with."""
+    """Two methods with two seeds, ended in the midst of it by SIGTERM and resumed."""
     output = tmp_path_factory.mktemp("compare") / "out"
     script = ("examples/compare.py", *SETTINGS, f"--methods={','.join(METHODS)}")
     command = [sys.executable, str(ROOT / script[0]), *script[1:], f"--output={output}"]

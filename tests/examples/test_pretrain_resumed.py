@@ -1,4 +1,4 @@
-"""A pretraining run is gone on with as it was begun, and its record tells what it was."""
+"""A pretraining run is resumed as it was begun, and its record tells what it was."""
 
 import shutil
 import sys
