@@ -2,7 +2,7 @@
 
     python -m benchmarks.redundancy.collect                  # the paper's 80,000 steps: hours
     python -m benchmarks.redundancy.collect --epochs 340     # 16,000 steps
-    python -m benchmarks.redundancy.collect --methods '[mmoe16,separate]' --output_dim 16
+    python -m benchmarks.redundancy.collect --methods '[mmoe16,separate]' --change 'width 16'
 
 Each run is examples/pretrain.py as a user starts it, on drawings of Debian's openclipart-png, on
 one thread, several runs at a time. Its curves are one JSON file in benchmarks/redundancy/results/;
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.evidence.data_sets import prepare
 from benchmarks.redundancy.measure import measure_run
-from benchmarks.redundancy.runs import METHODS, Run, train
+from benchmarks.redundancy.runs import CHANGES, METHODS, Run, train
 from star_head._whole_files import write_json
 from star_head.examples.command_line import run as run_command
 
@@ -29,7 +29,7 @@ def main(
     methods: tuple[str, ...] = tuple(METHODS),
     seeds: tuple[int, ...] = (0, 1),
     epochs: int = 1703,
-    output_dim: int = 32,
+    change: str = "none",
     kept: int = 20,
     jobs: int = 2,
     output: Path = Path("runs/redundancy"),
@@ -41,7 +41,7 @@ def main(
         methods: Names of the methods; default: all.
         seeds: A run of each method for each.
         epochs: Passes over the drawings, of 47 steps each; default: the paper's 80,000 steps.
-        output_dim: Width of the embeddings, of 64 features.
+        change: Which setting is another, by its name in runs.py; default: none.
         kept: Points of the curves.
         jobs: Runs at a time.
         output: Folder for data and runs.
@@ -49,8 +49,10 @@ def main(
     """
     if unknown := [name for name in methods if name not in METHODS]:
         raise ValueError(f"methods: expected some of {list(METHODS)}, got {unknown}")
+    if change not in CHANGES:
+        raise ValueError(f"change: expected one of {list(CHANGES)}, got {change!r}")
     prepare("openclipart", output / "data")
-    runs = [Run(method, output_dim, epochs, seed) for seed in seeds for method in methods]
+    runs = [Run(method, change, epochs, seed) for seed in seeds for method in methods]
     left = [run for run in runs if not (results / f"{run.name}.json").exists()]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_one_thread) as pool:
         futures = [pool.submit(do, run, kept, output, results) for run in left]

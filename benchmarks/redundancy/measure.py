@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from star_head._checkpoint_files import read_checkpoint
 from star_head.evaluation import open_encoder
@@ -65,9 +66,18 @@ def measure_network(trained: Trained, images: ImageSplits) -> dict[str, Any]:
     assert trained.head.predictor is not None
     found = equivariance(viewed, trained.head.predictor.std)
     assert found is not None
+    over = {
+        "training drawings": bank.tasks,
+        "views": viewed.tasks.flatten(0, 1),
+        "directions": normalize(held_out.tasks, dim=-1),  # all that NT-Xent sees
+    }
     return {
         "canonical correlation": correlations["mean"],
         "canonical correlation by chance": correlations["mean by chance"],
+        **{
+            f"canonical correlation of {name}": mean_canonical_correlation(*tasks.unbind(1)).item()
+            for name, tasks in over.items()
+        },
         "canonical correlation of random readouts": of_random_readouts(
             held_out.features, held_out.tasks.shape[-1]
         ),

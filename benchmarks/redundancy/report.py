@@ -20,21 +20,30 @@ from matplotlib.axes import Axes
 
 from benchmarks.page_blocks import fill_page, table
 from benchmarks.redundancy.collect import RESULTS
-from benchmarks.redundancy.runs import METHODS
+from benchmarks.redundancy.runs import CHANGES, METHODS
 from star_head.examples.command_line import run
 
 CORRELATION = "canonical correlation"
+OF_VIEWS = "canonical correlation of views"
 READOUTS = "canonical correlation of random readouts"
 # By what the points hold: title, factor and digits behind the point.
 _MEASURES: dict[str, tuple[str, float, int]] = {
     CORRELATION: ("canonical correlation", 1, 3),
+    OF_VIEWS: ("the same over views", 1, 3),
     READOUTS: ("the same of random readouts", 1, 3),
     "divergence": ("divergence of the routings", 1, 2),
     "1-NN": ("1-NN, %", 100, 1),
     "linear": ("linear, %", 100, 1),
     "MRR": ("mean reciprocal rank", 1, 3),
 }
-_PANELS = (CORRELATION, "divergence", "1-NN", "linear")
+_PANELS = (CORRELATION, OF_VIEWS, "divergence", "1-NN", "linear")
+# What else the correlation is taken over.
+_OTHERS: dict[str, str] = {
+    CORRELATION: "drawings held out",
+    "canonical correlation of directions": "their embeddings divided by their norms",
+    OF_VIEWS: "views of 100 of them",
+    "canonical correlation of training drawings": "drawings trained on",
+}
 _COLORS = {
     "separate": "#d1495b",
     **dict(
@@ -48,16 +57,16 @@ _COLORS = {
 
 
 class Curves(NamedTuple):
-    """Runs of one length and width.
+    """Runs of one length and one setting that was changed.
 
     Attributes:
         epochs: Passes over the drawings.
-        output_dim: Width of the embeddings.
+        change: Of ``CHANGES``.
         runs: Points of each run, by method and then by seed; methods in the order of ``METHODS``.
     """
 
     epochs: int
-    output_dim: int
+    change: str
     runs: dict[str, dict[int, list[Mapping[str, float]]]]
 
     @property
@@ -73,21 +82,22 @@ class Curves(NamedTuple):
     @property
     def title(self) -> str:
         """Of its tables and row of panels."""
-        return f"{self.steps[-1]:,} steps, embeddings of width {self.output_dim}"
+        return f"{self.steps[-1]:,} steps"
 
 
 def read_curves(folder: Path) -> list[Curves]:
-    """All runs of a folder, the widest embeddings first, and of these the longest runs.
+    """All runs of a folder by what was changed, in the order of ``CHANGES``; long ones first.
 
     Raises:
         FileNotFoundError: If there are none.
-        ValueError: If runs of one length and width have points at other steps, as of another
+        ValueError: If runs of one length and change have points at other steps, as of another
             ``--kept``.
     """
     found: dict[tuple[int, int], dict[str, dict[int, list[Mapping[str, float]]]]] = {}
+    names = list(CHANGES)
     for path in sorted(folder.glob("*.json")):
         of: dict[str, Any] = json.loads(path.read_text())
-        runs = found.setdefault((-of["output_dim"], -of["epochs"]), {})
+        runs = found.setdefault((names.index(of["change"]), -of["epochs"]), {})
         runs.setdefault(of["method"], {})[of["seed"]] = of["points"]
     if not found:
         raise FileNotFoundError(f"folder: expected results of collect.py in {folder}, found none")
@@ -100,8 +110,8 @@ def read_curves(folder: Path) -> list[Curves]:
                 f"{sorted({points[-1]['step'] for points in lines})}"
             )
     return [
-        Curves(-epochs, -width, {name: runs[name] for name in METHODS if name in runs})
-        for (width, epochs), runs in sorted(found.items())
+        Curves(-epochs, names[change], {name: runs[name] for name in METHODS if name in runs})
+        for (change, epochs), runs in sorted(found.items())
     ]
 
 
@@ -113,9 +123,23 @@ def main(folder: Path = RESULTS, page: Path = Path("docs/redundancy.md")) -> Non
         page: The Markdown file.
     """
     curves = read_curves(folder)
-    draw(curves, page.with_name("redundancy_curves.png"))
-    lines = [line for each in curves for line in (*by_step(each), *at_the_end(each))]
-    fill_page(page, {"redundancy: runs": lines})
+    draw(unchanged(curves), page.with_name("redundancy_curves.png"))
+    fill_page(page, blocks(curves))
+
+
+def unchanged(curves: Sequence[Curves]) -> list[Curves]:
+    """Those with all settings as they are, the longest first."""
+    return [each for each in curves if each.change == "none"]
+
+
+def blocks(curves: Sequence[Curves]) -> dict[str, list[str]]:
+    """The page's tables by the names in its markers."""
+    plain = unchanged(curves)
+    return {
+        "redundancy: runs": [line for of in plain for line in (*by_step(of), *at_the_end(of))],
+        "redundancy: changes": list(by_change(curves)),
+        "redundancy: taken over": list(taken_over(plain)),
+    }
 
 
 def by_step(curves: Curves, columns: int = 6) -> Iterator[str]:
@@ -136,15 +160,52 @@ def at_the_end(curves: Curves) -> Iterator[str]:
     """All measures after the last step, each seed's."""
     yield "After the last step, a figure for each seed:"
     yield ""
-    rows = []
-    for name, of_seeds in curves.runs.items():
-        row = [METHODS[name].title, ", ".join(map(str, of_seeds))]
-        for measure, (_, factor, digits) in _MEASURES.items():
-            row.append(
-                ", ".join(f"{factor * v:.{digits}f}" for v in curves.values(name, measure)[-1])
-            )
-        rows.append(row)
-    yield from table(["", "seeds", *(title for title, _, _ in _MEASURES.values())], rows)
+    rows = [[METHODS[name].title, *_measured(curves, name)] for name in curves.runs]
+    yield from table(["", *_measured_titles()], rows)
+
+
+def by_change(curves: Sequence[Curves]) -> Iterator[str]:
+    """The same of runs with one setting changed, and of those as long without a change."""
+    lengths = {each.epochs for each in curves if each.change != "none"}
+    rows = [
+        [f"{each.steps[-1]:,}", each.change, METHODS[name].title, *_measured(each, name)]
+        for each in curves
+        if each.epochs in lengths
+        for name in each.runs
+    ]
+    yield from table(["steps", "changed", "", *_measured_titles()], rows)
+
+
+def taken_over(curves: Sequence[Curves]) -> Iterator[str]:
+    """The correlation over other samples and of other embeddings, after the last step."""
+    rows = [
+        [
+            f"{each.steps[-1]:,}",
+            METHODS[name].title,
+            *(_figures(each.values(name, measure)[-1], 1, 3) for measure in _OTHERS),
+        ]
+        for each in curves
+        for name in each.runs
+    ]
+    yield from table(["steps", "", *_OTHERS.values()], rows)
+
+
+def _measured_titles() -> list[str]:
+    return ["seeds", *(title for title, _, _ in _MEASURES.values())]
+
+
+def _measured(curves: Curves, method: str) -> list[str]:
+    return [
+        ", ".join(map(str, curves.runs[method])),
+        *(
+            _figures(curves.values(method, name)[-1], factor, digits)
+            for name, (_, factor, digits) in _MEASURES.items()
+        ),
+    ]
+
+
+def _figures(values: Sequence[float], factor: float, digits: int) -> str:
+    return ", ".join(f"{factor * value:.{digits}f}" for value in values)
 
 
 def draw(curves: Sequence[Curves], path: Path) -> None:
@@ -157,14 +218,14 @@ def draw(curves: Sequence[Curves], path: Path) -> None:
     figure, axes = plt.subplots(
         len(curves),
         len(_PANELS),
-        figsize=(3.6 * len(_PANELS), 3.1 * len(curves)),
+        figsize=(3.2 * len(_PANELS), 3.1 * len(curves)),
         squeeze=False,
         layout="constrained",
     )
     for row, each in zip(axes, curves, strict=True):
         for axis, measure in zip(row, _PANELS, strict=True):
             _draw_panel(axis, each, measure)
-        row[0].set_ylabel(each.title.replace(", ", ",\n"), fontsize=9)
+        row[0].set_ylabel(each.title, fontsize=9)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
     )

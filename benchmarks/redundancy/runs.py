@@ -19,6 +19,7 @@ SETTINGS = (
     "--model.backbone_args={channels: [16, 32, 48, 64], stem_width: 8}",
     "--model.channels_last=true",
     "--model.learning_rate=0.24",
+    "--model.output_dim=32",
     "--data.dataset=folder",
     "--data.transform=STARTransform",
     "--data.transform.input_size=24",
@@ -32,6 +33,15 @@ METHODS: dict[str, Method] = {
     "separate": Method("separate heads", "separate"),
     **{f"mmoe{count}": find_method(f"star-mmoe-{count}") for count in (2, 4, 8, 16)},
 }
+# One setting each that is another than in SETTINGS.
+CHANGES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "width 16": ("--model.output_dim=16",),
+    "temperature 0.1": ("--model.temperature=0.1",),
+    "temperature 0.5": ("--model.temperature=0.5",),
+    "rate 0.02": ("--model.learning_rate=0.08",),
+    "rate 0.18": ("--model.learning_rate=0.72",),
+}
 
 
 class Run(NamedTuple):
@@ -39,20 +49,21 @@ class Run(NamedTuple):
 
     Attributes:
         method: Of ``METHODS``.
-        output_dim: Width of the embeddings.
+        change: Of ``CHANGES``.
         epochs: Passes over the drawings, of 47 steps.
         seed: Seed of weights, views and order.
     """
 
     method: str
-    output_dim: int
+    change: str
     epochs: int
     seed: int
 
     @property
     def name(self) -> str:
         """Of its folder and file."""
-        return f"{self.method}_width{self.output_dim}_{self.epochs}_{self.seed}"
+        changed = "" if self.change == "none" else f"_{self.change.replace(' ', '_')}"
+        return f"{self.method}{changed}_{self.epochs}_{self.seed}"
 
 
 def train(run: Run, folder: Path, data_dir: Path, cache: Path, kept: int) -> None:
@@ -77,7 +88,7 @@ def train(run: Run, folder: Path, data_dir: Path, cache: Path, kept: int) -> Non
         f"--trainer.check_val_every_n_epoch={every}",
         f"--keep_every_n_epochs={every}",
         *METHODS[run.method].flags(),
-        f"--model.output_dim={run.output_dim}",
+        *CHANGES[run.change],
         f"--data.data_dir={data_dir}",
         f"--data.cache={cache}",
         "--ckpt_path=last",
