@@ -165,13 +165,15 @@ def at_the_end(curves: Curves) -> Iterator[str]:
 
 
 def by_change(curves: Sequence[Curves]) -> Iterator[str]:
-    """The same of runs with one setting changed, and of those as long without a change."""
-    lengths = {each.epochs for each in curves if each.change != "none"}
+    """The same of runs with one setting changed, and of the same runs without a change."""
+    changed = {
+        (each.epochs, name) for each in curves if each.change != "none" for name in each.runs
+    }
     rows = [
         [f"{each.steps[-1]:,}", each.change, METHODS[name].title, *_measured(each, name)]
         for each in curves
-        if each.epochs in lengths
         for name in each.runs
+        if (each.epochs, name) in changed
     ]
     yield from table(["steps", "changed", "", *_measured_titles()], rows)
 
