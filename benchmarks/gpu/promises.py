@@ -51,7 +51,8 @@ def at_most(part: str, figure: str, bar: float, text: str, full_size: bool = Fal
     return Promise(part, figure, -math.inf, bar, full_size, text)
 
 
-COST, ROUNDING = "docs/cost.md: ", "docs/cost.md: equal to rounding"
+COST = "docs/cost.md: "
+ROUNDING = COST + "equal to rounding"
 PROMISES = (
     at_least("head", "loop / ours", 1.0, COST + "not slower than a loop of experts"),
     at_most(

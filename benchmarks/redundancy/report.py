@@ -37,8 +37,8 @@ _MEASURES: dict[str, tuple[str, float, int]] = {
     "MRR": ("mean reciprocal rank", 1, 3),
 }
 _PANELS = (CORRELATION, OF_VIEWS, "divergence", "1-NN", "linear")
-# What else the correlation is taken over.
-_OTHERS: dict[str, str] = {
+# What the correlation is taken over.
+_TAKEN_OVER: dict[str, str] = {
     CORRELATION: "drawings held out",
     "canonical correlation of directions": "their embeddings divided by their norms",
     OF_VIEWS: "views of 100 of them",
@@ -184,12 +184,12 @@ def taken_over(curves: Sequence[Curves]) -> Iterator[str]:
         [
             f"{each.steps[-1]:,}",
             METHODS[name].title,
-            *(_figures(each.values(name, measure)[-1], 1, 3) for measure in _OTHERS),
+            *(_figures(each.values(name, measure)[-1], 1, 3) for measure in _TAKEN_OVER),
         ]
         for each in curves
         for name in each.runs
     ]
-    yield from table(["steps", "", *_OTHERS.values()], rows)
+    yield from table(["steps", "", *_TAKEN_OVER.values()], rows)
 
 
 def _measured_titles() -> list[str]:
