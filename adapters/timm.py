@@ -1,10 +1,10 @@
 """Backbones from timm, and encoders back to its own format. Needs ``star-head[timm]``."""
 
 try:
-    import timm  # noqa: F401
+    from timm.models._input import get_model_args  # noqa: F401  # new in the oldest that will do
 except ImportError as error:
     raise ImportError(
-        'star_head.adapters.timm needs timm: pip install "star-head[timm]"'
+        'star_head.adapters.timm needs timm 1.0.31 or newer: pip install "star-head[timm]"'
     ) from error
 
 from ._timm_backbones import create_backbone, describe_backbone, rebuild_backbone

@@ -1,4 +1,4 @@
-"""Draws the curves of what was measured and writes the tables of docs/cost.md.
+"""Draws the curves of what was measured and writes the tables of docs/cost.md and docs/gpu.md.
 
     python -m benchmarks.cost_report
 
@@ -60,12 +60,17 @@ PREDICTED = (
 )
 
 
-def main(folder: Path = Path("runs/cost"), page: Path = Path("docs/cost.md")) -> None:
+def main(
+    folder: Path = Path("runs/cost"),
+    page: Path = Path("docs/cost.md"),
+    gpu_page: Path = Path("docs/gpu.md"),
+) -> None:
     """Draw pictures beside the page, fill in its tables and print them.
 
     Args:
         folder: Folder of head.json and evaluation.json.
         page: The Markdown file.
+        gpu_page: That of the prediction, which needs nothing measured.
     """
     head, evaluation = (read_points(folder / f"{name}.json") for name in ("head", "evaluation"))
     blocks = {
@@ -74,12 +79,12 @@ def main(folder: Path = Path("runs/cost"), page: Path = Path("docs/cost.md")) ->
         "cost: parameters": parameter_table(head["points"]),
         "cost: backbones": backbone_tables(head["points"]),
         "cost: evaluation": evaluation_tables(evaluation["points"]),
-        "cost: prediction": prediction_table(),
     }
     draw_head(head["points"], page.with_name("cost_head.png"))
     draw_shares(head_shares(head["points"]), page.with_name("cost_backbones.png"))
     draw_evaluation(evaluation["points"], page.with_name("cost_evaluation.png"))
     fill_page(page, blocks)
+    fill_page(gpu_page, {"gpu: prediction": prediction_table()})
 
 
 def describe(machine: Mapping[str, Any]) -> list[str]:

@@ -51,18 +51,18 @@ def at_most(part: str, figure: str, bar: float, text: str, full_size: bool = Fal
     return Promise(part, figure, -math.inf, bar, full_size, text)
 
 
-COST = "docs/cost.md: "
-ROUNDING = COST + "equal to rounding"
+COST, GPU = "docs/cost.md: ", "docs/gpu.md: "
+ROUNDING = GPU + "equal to rounding"
 PROMISES = (
-    at_least("head", "loop / ours", 1.0, COST + "not slower than a loop of experts"),
+    at_least("head", "loop / ours", 1.0, GPU + "not slower than a loop of experts"),
     at_most(
         "head", "ops, ours / loop", 0.2, COST + "31 operations in place of 654", full_size=True
     ),
-    at_most("compiled", "compiled apart", 1e-2, COST + "equal to 1e-2"),
-    at_least("loss", "lightly / ours", 1.0, COST + "not slower than lightly's NT-Xent"),
+    at_most("compiled", "compiled apart", 1e-2, GPU + "equal to 1e-2"),
+    at_least("loss", "lightly / ours", 1.0, GPU + "not slower than lightly's NT-Xent"),
     at_most("loss", "peak, ours / lightly", 0.25, COST + "a tenth of the memory", full_size=True),
-    at_most("loss", "loss apart", 1e-5, COST + "equal to lightly's to rounding"),
-    at_most("loss", "gradient apart", 1e-3, COST + "equal to lightly's to rounding"),
+    at_most("loss", "loss apart", 1e-5, GPU + "equal to lightly's to rounding"),
+    at_most("loss", "gradient apart", 1e-3, GPU + "equal to lightly's to rounding"),
     at_most("step", "STAR / three passes", 1.15, COST + "1.02 to 1.08 times", full_size=True),
     at_most("step", "STAR / two passes", 1.85, COST + "1.5 to 1.8 times SimCLR", full_size=True),
     at_least("views", "device / workers", 1.0, "docs/views.md: for GPUs that wait for PIL"),

@@ -356,12 +356,12 @@ def test_weights_are_not_blamed_on_the_size() -> None:
         create("mvitv2_tiny", 16, file="nowhere.pth")
 
 
-def test_without_timm_the_extra_is_named() -> None:
-    code = "import sys; sys.modules['timm'] = None; import star_head.adapters.timm"
+@pytest.mark.parametrize("missing", ["timm", "timm.models._input"])  # the latter from an old timm
+def test_without_timm_the_extra_is_named(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import star_head.adapters.timm"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 'ImportError: star_head.adapters.timm needs timm: pip install "star-head[timm]"' in (
-        run.stderr
-    )
+    words = 'star_head.adapters.timm needs timm 1.0.31 or newer: pip install "star-head[timm]"'
+    assert f"ImportError: {words}" in run.stderr
 
 
 # --- export_encoder, load_encoder --------------------------------------------------------------

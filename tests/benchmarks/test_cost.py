@@ -19,7 +19,7 @@ from benchmarks.cost_counts import Sizes, Work, head_step
 from benchmarks.cost_points import Points, peak_bytes, time_runs
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/cost.md"
+PAGE, GPU_PAGE = ROOT / "docs/cost.md", ROOT / "docs/gpu.md"
 CPU = torch.device("cpu")
 
 
@@ -179,12 +179,15 @@ def test_the_page_is_filled_in(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cost_report, "PREDICTED", (("test_vit", 32, 4, 8, (1, 2)),))
-    page = tmp_path / "cost.md"
+    page, gpu_page = tmp_path / "cost.md", tmp_path / "gpu.md"
     page.write_text(PAGE.read_text())
-    cost_report.main(folder, page)
+    gpu_page.write_text(GPU_PAGE.read_text())
+    cost_report.main(folder, page, gpu_page)
     once = page.read_text()
-    outside = re.compile(r"(<!-- cost: \w+ -->\n).*?(<!-- end -->)", re.DOTALL)
-    assert outside.sub(r"\1\2", once) == outside.sub(r"\1\2", PAGE.read_text())
+    outside = re.compile(r"(<!-- \w+: \w+ -->\n).*?(<!-- end -->)", re.DOTALL)
+    for written, before in ((page, PAGE), (gpu_page, GPU_PAGE)):
+        assert outside.sub(r"\1\2", written.read_text()) == outside.sub(r"\1\2", before.read_text())
+    assert re.search(r"^\| `test_vit` \| 32 \| 4 \| 8 \| 2 \|", gpu_page.read_text(), re.MULTILINE)
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", once)
     assert pictures == ["cost_head.png", "cost_backbones.png", "cost_evaluation.png"]
     for picture in pictures:
@@ -198,7 +201,7 @@ def test_the_page_is_filled_in(
     )
     least = cost_report.digits(1e3 * min(seconds))
     assert re.search(rf"^\| 4 \| {re.escape(least)} \(", once, re.MULTILINE)
-    cost_report.main(folder, page)
+    cost_report.main(folder, page, gpu_page)
     assert page.read_text() == once
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from running import ROOT, own_environment
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import head, loss, stl10
+from benchmarks.gpu import page as gpu_page
 from benchmarks.gpu.cases import Case, Figures, Row, read_rows, run_cases
 from benchmarks.gpu.part import PARTS
 from benchmarks.gpu.promises import PROMISES, judge, problems
@@ -56,7 +58,7 @@ def test_a_promise_is_kept_or_broken() -> None:
     assert not verdict.kept
     assert problems([slow], full_size=True) == [
         "head, small: loop / ours is 0.5, promised at least 1 "
-        "(docs/cost.md: not slower than a loop of experts)"
+        "(docs/gpu.md: not slower than a loop of experts)"
     ]
     assert not problems([slow], full_size=False)  # says nothing at toy sizes
     for apart, kept in ((0.0, True), (1e-10, True), (1e-3, False), (math.nan, False)):
@@ -69,8 +71,46 @@ def test_a_promise_is_kept_or_broken() -> None:
 
 def test_all_parts_fit_into_ten_minutes_and_are_on_the_page() -> None:
     assert sum(part.minutes for part in PARTS.values()) <= 10
-    page = (ROOT / "docs/cost.md").read_text().partition("## What was not measured")[2]
+    page = (ROOT / "docs/gpu.md").read_text().partition("## What is measured")[2]
     assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.MULTILINE) == list(PARTS)
+
+
+def test_time_that_a_part_leaves_goes_to_the_later_ones() -> None:
+    assert gpu.share(list(PARTS)) == 0.075  # of ten minutes
+    assert gpu.share(["step", "views"]) == pytest.approx(2 / 3)
+    assert gpu.share(["compiled"]) == 1
+
+
+def test_the_page_tells_what_was_found(tmp_path: Path) -> None:
+    page = tmp_path / "gpu.md"
+    page.write_text((ROOT / "docs/gpu.md").read_text())
+    gpu_page.main(page=page)
+    assert page.read_text() == (ROOT / "docs/gpu.md").read_text()
+
+
+def test_a_table_for_figures_of_the_same_names() -> None:
+    rows = [
+        Row("loss", "ours alone", {"ours ms": 1.5}),
+        Row("loss", "n = 8", {"ours ms": 2.0, "lightly / ours": 0.5}),
+        Row("loss", "n = 9", {"ours ms": 1234.5, "lightly / ours": None}),
+        Row("step", "resnet18", left_out="timm not installed"),
+    ]
+    machine = {"device": "GPU", "processors": 2, "python": "3.12", "torch": "2.11"}
+    found = {
+        "machine": {**machine, "packages": {"timm": None, "lightly": "1.6"}},
+        "full_size": True,
+        "minutes": 6.94,
+        "rows": [asdict(row) for row in rows],
+    }
+    assert gpu_page.tables(found) == [
+        "**GPU**, 2 processors, Python 3.12, torch 2.11, lightly 1.6; 6.9 minutes. "
+        "Promises kept: 0 of 1.",
+        "",
+        *("| `loss` | ours ms |", "|---|---|", "| ours alone | 1.5 |", ""),
+        *("| `loss` | ours ms | lightly / ours |", "|---|---|---|"),
+        *("| n = 8 | 2 | 0.5 |", "| n = 9 | 1,234 | out of memory |", ""),
+        "`step`, resnet18: timm not installed\n",
+    ]
 
 
 def test_a_process_that_takes_too_long_is_ended() -> None:
