@@ -4,10 +4,10 @@
     python -m benchmarks.cost_predict --backbone=resnet50 --size=224 --experts=8 --batch=64 --gpus=4
     python -m benchmarks.cost_predict --check=runs/cost_gpu/head.json --gpu=h100 --precision=bf16
 
-Nothing in it was measured on a GPU. Operations and bytes are counted; rates are the makers', and
-what share of these a step reaches is assumed: two sets of assumptions, a fast and a slow one, give
-a range. With --check it holds the range against every point of a file of cost_head.py or
-cost_distributed.py.
+Nothing in it was fitted to a GPU; docs/gpu.md holds it against an H100. Operations and bytes are
+counted; rates are the makers', and what share of these a step reaches is assumed: two sets of
+assumptions, a fast and a slow one, give a range. With --check it holds the range against every
+point of a file of cost_head.py or cost_distributed.py.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,6 +8,7 @@ takes too long is named, and the rest goes on; promises.py has the bars.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -30,6 +31,7 @@ from benchmarks.gpu.cases import Row, read_rows
 from benchmarks.gpu.part import PARTS
 from benchmarks.gpu.promises import PROMISES, problems
 from benchmarks.gpu.table import table_of
+from star_head._processors import available_processors
 from star_head._whole_files import write_json
 
 ROOT = Path(__file__).parents[2]
@@ -104,15 +106,15 @@ def run_part(part: str, device: str, full_size: bool, seconds: float) -> list[Ro
             *(sys.executable, "-m", "benchmarks.gpu.part", part),
             *(f"--device={device}", f"--output={output}", *([] if full_size else ["--toy"])),
         ]
-        failed = ended(command, seconds)
+        failed = failure_of(command, seconds)
         rows = read_rows(output)
     if failed is not None:
         rows.append(Row(part, "the rest" if rows else "all", failed=failed))
     return rows
 
 
-def ended(command: Sequence[str], seconds: float) -> str | None:
-    """How a process failed, None if it did not; what it started ends with it.
+def failure_of(command: Sequence[str], seconds: float) -> str | None:
+    """Run a process, and say how it failed, None if it did not; what it started ends with it.
 
     Args:
         command: What is run.
@@ -125,18 +127,17 @@ def ended(command: Sequence[str], seconds: float) -> str | None:
     except subprocess.TimeoutExpired:
         return f"took more than {seconds:.0f} s"
     finally:
-        if process.poll() is None:
-            stop(process)
+        stop(process)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a process: by SIGTERM, at which a part ends its runs and clears its folders, or else."""
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
+    """End a process and what it started: by SIGTERM, at which a part clears up, then SIGKILL."""
+    with contextlib.suppress(ProcessLookupError):  # none of them is left
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "device": device_name(device),
-        "processors": os.cpu_count(),
+        "processors": available_processors(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,

@@ -1,4 +1,4 @@
-"""Losses and gradients of one training step on the device against the processor's."""
+"""Losses and gradients of one training step on the device against the CPU's."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -35,11 +35,18 @@ class BatchTimes(Callback):
         self.ends.append(time.perf_counter())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what was seen, and what Lightning's profiler saw of the loader."""
+        """Write what was seen, and what Lightning's profiler saw of the loader.
+
+        Raises:
+            RuntimeError: If Lightning calls the loader by another name.
+            TypeError: If the profiler is another.
+        """
         profiler = trainer.profiler  # type: ignore[attr-defined]
         if not isinstance(profiler, SimpleProfiler):
             raise TypeError(
                 f"profiler: BatchTimes needs --trainer.profiler=simple, got {profiler!r}"
             )
-        waited = profiler.recorded_durations[FETCHING]
+        waited = profiler.recorded_durations.get(FETCHING)
+        if not waited:
+            raise RuntimeError(f"profiler: expected times of {FETCHING} from Lightning, got none")
         write_json(self.path, {"ends": self.ends, "waited": waited})

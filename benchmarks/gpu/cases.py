@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 Figures = Mapping[str, float | None]
-"""Numbers by what they are; None where one could not be had, which a promise about it survives."""
+"""Numbers by what they are; None where it could not be measured, and no promise is judged."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def eager_cases(device: str, sizes: Sizes) -> Iterator[Case]:
 def compiled_cases(device: str, sizes: Sizes) -> Iterator[Case]:
     """The first size: whether it is one graph with the same result, then its speed."""
     head = sizes.heads[0]
-    # By which torch.compile makes kernels for GPUs; on CPU it calls a C++ compiler.
+    # torch.compile needs Triton to make kernels for GPUs; on CPU it calls a C++ compiler.
     needs = ("triton",) if torch.device(device).type == "cuda" else ()
     yield Case(f"{title(head)}, float32", partial(compiled_apart, device, head), needs)
     for precision in sizes.precisions:

@@ -16,7 +16,7 @@ class Part(NamedTuple):
 
     Attributes:
         function: Gives the cases: its module in this folder, and its name.
-        minutes: Of ten, after which a full-size part is ended; a part gets what earlier ones left.
+        minutes: Its share of ten; what earlier parts leave of theirs is shared by the later ones.
     """
 
     function: str

@@ -10,6 +10,6 @@ NEEDS = (
 
 
 def accelerator(device: str) -> tuple[str, ...]:
-    """Flags that train on the device, one of them."""
+    """Flags that train on one device of this kind."""
     kind = torch.device(device).type
     return f"--trainer.accelerator={'gpu' if kind == 'cuda' else kind}", "--trainer.devices=1"

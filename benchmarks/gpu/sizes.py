@@ -1,4 +1,4 @@
-"""How large everything is: on a GPU, and small enough for a test on a processor."""
+"""How large everything is: on a GPU, and small enough for a test on CPU."""
 
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ class Sizes(NamedTuple):
         views: Side and number of the images whose views are made.
         seconds: That timing one case may take, once three rounds were timed.
         steps_trained: Of the STL10 config.
+        batch_trained: Images of each of these steps; on a GPU as many as in the config.
         flags: That make the STL10 config small.
     """
 
@@ -28,6 +29,7 @@ class Sizes(NamedTuple):
     views: tuple[int, int]
     seconds: float
     steps_trained: int
+    batch_trained: int
     flags: tuple[str, ...]
 
 
@@ -40,6 +42,7 @@ FULL = Sizes(
     views=(96, 256),
     seconds=8,
     steps_trained=100,
+    batch_trained=256,
     flags=(),
 )
 TOY = Sizes(
@@ -51,5 +54,6 @@ TOY = Sizes(
     views=(32, 8),
     seconds=0,
     steps_trained=5,
-    flags=("--model.backbone=test_resnet", "--data.batch_size=4", "--data.num_workers=0"),
+    batch_trained=4,
+    flags=("--model.backbone=test_resnet", "--data.num_workers=0"),
 )

@@ -22,7 +22,6 @@ from benchmarks.gpu.sizes import Sizes
 PIXELS = {"train_X.bin": 5_000, "unlabeled_X.bin": 100_000, "test_X.bin": 8_000}
 LABELS = {"train_y.bin": 5_000, "test_y.bin": 8_000}
 SIDE = 96
-BATCH = 256  # of the config
 # TF32 is how PyTorch computes convolutions in "32-true" anyway; float32 is what the config says.
 MODES = {"float32": "32-true", "bf16": "bf16-mixed"}
 ROOT = Path(__file__).parents[2]
@@ -61,6 +60,7 @@ def train(device: str, sizes: Sizes, images: Path, flags: tuple[str, ...]) -> Fi
             *(sys.executable, str(ROOT / "examples/pretrain.py"), "--config=stl10_resnet18"),
             *(f"--data.data_dir={images}", f"--trainer.default_root_dir={Path(name, 'run')}"),
             *(f"--trainer.max_steps={sizes.steps_trained}", "--trainer.limit_val_batches=0"),
+            f"--data.batch_size={sizes.batch_trained}",
             *("--trainer.enable_progress_bar=false", "--trainer.profiler=simple"),
             "--trainer.callbacks=benchmarks.gpu.batch_times.BatchTimes",
             f"--trainer.callbacks.path={times}",
@@ -74,8 +74,7 @@ def train(device: str, sizes: Sizes, images: Path, flags: tuple[str, ...]) -> Fi
             last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
             raise RuntimeError(f"pretrain ended with {done.returncode}: {last}")
         read = json.loads(times.read_text())
-    batch = next((int(f.partition("=")[2]) for f in sizes.flags if "batch_size" in f), BATCH)
-    return speed(read["ends"], read["waited"], batch)
+    return speed(read["ends"], read["waited"], sizes.batch_trained)
 
 
 def speed(ends: list[float], waited: list[float], batch: int) -> Figures:
@@ -101,7 +100,7 @@ def make_up_stl10(folder: Path, whole: bool) -> None:
 
     Args:
         folder: Made for them.
-        whole: Write all pixels, 3.1 GB; else a file is a hole behind its first images.
+        whole: Write all pixels, 3.1 GB; else the first 1,000 images, the rest of a file is sparse.
     """
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)

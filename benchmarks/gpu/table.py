@@ -41,7 +41,7 @@ def fits(line: Sequence[str]) -> bool:
 
 
 def written(value: float | None) -> str:
-    """Four digits, without an exponent where that is readable."""
+    """Four significant digits, whole numbers from 100 on; an exponent where it is more readable."""
     if value is None:
         return "out of memory"
     if value == 0 or 1e-3 <= abs(value) < 1e6:

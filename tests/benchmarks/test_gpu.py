@@ -1,4 +1,4 @@
-"""``make gpu``: what it measures, what breaks it, and a whole run on a processor, tiny."""
+"""``make gpu``: what it measures, what breaks it, and a whole run on CPU, tiny."""
 
 import json
 import math
@@ -104,7 +104,7 @@ def test_a_table_for_figures_of_the_same_names() -> None:
     }
     assert gpu_page.tables(found) == [
         "**GPU**, 2 processors, Python 3.12, torch 2.11, lightly 1.6; 6.9 minutes. "
-        "Promises kept: 0 of 1.",
+        "As promised: 0 of 1 figures. Failed: 0 of 4 cases.",
         "",
         *("| `loss` | ours ms |", "|---|---|", "| ours alone | 1.5 |", ""),
         *("| `loss` | ours ms | lightly / ours |", "|---|---|---|"),
@@ -115,17 +115,48 @@ def test_a_table_for_figures_of_the_same_names() -> None:
 
 def test_a_process_that_takes_too_long_is_ended() -> None:
     begun = time.perf_counter()
-    assert gpu.ended([sys.executable, "-c", "import time; time.sleep(60)"], 0.2) == (
+    assert gpu.failure_of([sys.executable, "-c", "import time; time.sleep(60)"], 0.2) == (
         "took more than 0 s"
     )
     assert time.perf_counter() - begun < 20
     assert (
-        gpu.ended([sys.executable, "-c", "raise SystemExit(3)"], 60) == "its process ended with 3"
+        gpu.failure_of([sys.executable, "-c", "raise SystemExit(3)"], 60)
+        == "its process ended with 3"
     )
-    assert gpu.ended([sys.executable, "-c", ""], 60) is None
+    assert gpu.failure_of([sys.executable, "-c", ""], 60) is None
     (row,) = gpu.run_part("head", "cpu", full_size=False, seconds=0)
     assert row.failed is not None
     assert "no time was left" in row.failed
+
+
+def ends_within(seconds: float, process: int) -> bool:
+    """Whether a process that is not this one's child is gone, or dead and not yet waited for."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state.rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc tells who is alive")
+def test_what_a_crashed_process_started_is_ended(tmp_path: Path) -> None:
+    """Else a training would go on beside the parts that follow."""
+    child = "import sys, time; print(flush=True); time.sleep(60)"
+    code = f"""
+import os, signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+open({str(tmp_path / "child")!r}, "w").write(str(child.pid))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert gpu.failure_of([sys.executable, "-c", code], 60) == "its process ended with -9"
+    child_process = int((tmp_path / "child").read_text())
+    assert ends_within(20, child_process)
 
 
 def test_lightlys_loss_may_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
