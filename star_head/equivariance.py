@@ -22,6 +22,7 @@ def resolve_statistics(statistics: StatisticsLike, parameter_dim: int) -> tuple[
     """Look up or check parameter statistics: float64 mean and std, (P,) each.
 
     Raises:
+        TypeError: If they are neither a name nor a pair.
         ValueError: If the name is unknown, a shape is not (P,), a value is not finite or a
             standard deviation is not positive.
     """
@@ -80,6 +81,7 @@ class EquivariantPredictor(nn.Module):
         output (B, d).
 
     Raises:
+        TypeError: If a width is not an integer, or the statistics are neither a name nor a pair.
         ValueError: If a width is less than 1 or the statistics do not fit.
 
     Example:

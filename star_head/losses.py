@@ -131,6 +131,7 @@ class NTXentLoss(nn.Module):
             The loss, a scalar.
 
         Raises:
+            TypeError: If one of them is not a floating-point tensor.
             ValueError: If the shapes differ, there are fewer than two samples to compare, or a
                 learned temperature is no longer positive.
         """

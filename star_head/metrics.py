@@ -44,6 +44,7 @@ def expert_usage(weights: Tensor) -> Tensor:
     A row's shares sum to 1, also where its weights do not, as STAR-SS's (1, 0, 1).
 
     Raises:
+        TypeError: If ``weights`` are not a tensor.
         ValueError: If a shape does not fit, or a row is no mixture: it has a weight below 0 or
             not finite, or nothing above 0.
 
@@ -65,7 +66,7 @@ def usage_by_group(weights: Tensor, groups: Tensor) -> Tensor:
         (G, T, E), G being the largest group plus 1; nan for a group without samples.
 
     Raises:
-        TypeError: If ``groups`` are not a tensor of integers.
+        TypeError: If ``weights`` are not a tensor, or ``groups`` not one of integers.
         ValueError: If a shape does not fit, a group is negative, or a row of weights is no
             mixture.
 
@@ -109,7 +110,7 @@ def usage_correlation(weights: Tensor, params: Tensor) -> Tensor:
         vary.
 
     Raises:
-        TypeError: If ``params`` is not of floating point.
+        TypeError: If ``weights`` are not a tensor, or ``params`` not one of floating point.
         ValueError: If a shape does not fit, or a row of weights is no mixture.
 
     Example:
@@ -148,6 +149,7 @@ def expert_roles(usage: Tensor) -> Tensor:
             rows that do not sum to 1, each row's shares.
 
     Raises:
+        TypeError: If ``usage`` is not a floating-point tensor.
         ValueError: If there are not two tasks, or a row is no mixture: it has a share below 0 or
             not finite, or nothing above 0.
 
@@ -169,6 +171,7 @@ def routing_entropy(weights: Tensor) -> Tensor:
     whose weights do not sum to 1, as STAR-SS's, the shares count.
 
     Raises:
+        TypeError: If ``weights`` are not a tensor.
         ValueError: If a shape does not fit, or a row is no mixture.
 
     Example:
@@ -193,6 +196,7 @@ def routing_divergence(weights: Tensor) -> Tensor:
         and 1 where they share none.
 
     Raises:
+        TypeError: If ``weights`` are not a tensor.
         ValueError: If there are not two tasks, or a row is no mixture.
 
     Example:
