@@ -17,6 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from benchmarks.page_blocks import fill_page, table
 from benchmarks.redundancy.collect import RESULTS
@@ -228,9 +229,12 @@ def draw(curves: Sequence[Curves], path: Path) -> None:
         for axis, measure in zip(row, _PANELS, strict=True):
             _draw_panel(axis, each, measure)
         row[0].set_ylabel(each.title, fontsize=9)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
-    )
+    drawn = {name for each in curves for name in each.runs}
+    lines = [
+        *(Line2D([], [], color=_COLORS[n], label=METHODS[n].title) for n in METHODS if n in drawn),
+        Line2D([], [], color="black", linestyle=":", label="random readouts of its features"),
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -241,11 +245,10 @@ def _draw_panel(axis: Axes, curves: Curves, measure: str) -> None:
         color = _COLORS[name]
         values = factor * np.array(curves.values(name, measure))
         axis.plot(curves.steps, values, color=color, linewidth=0.6, alpha=0.6)
-        axis.plot(curves.steps, values.mean(axis=1), color=color, label=METHODS[name].title)
+        axis.plot(curves.steps, values.mean(axis=1), color=color)
         if measure == CORRELATION:
             readouts = np.array(curves.values(name, READOUTS)).mean(axis=1)
-            label = f"random readouts of the features of {METHODS[name].title}"
-            axis.plot(curves.steps, readouts, color=color, linestyle=":", label=label)
+            axis.plot(curves.steps, readouts, color=color, linestyle=":")
     axis.set_xlabel("step")
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.25)
