@@ -1,8 +1,8 @@
 """The runs of docs/evidence_runs.md, and what is measured of them beside compare's measures."""
 
 from pathlib import Path
-from statistics import mean
 
+from benchmarks.claims import ELSEWHERE
 from star_head.examples.comparing.results import (
     CORRELATION,
     LINEAR,
@@ -12,7 +12,6 @@ from star_head.examples.comparing.results import (
     RANK,
     Comparison,
     Measure,
-    Run,
     inside,
     read_comparison,
 )
@@ -23,11 +22,6 @@ METHODS = ("simclr", "equimod", "star-ss", *EXPERTS)
 SEEDS = range(3)
 
 
-def _elsewhere(run: Run) -> float:
-    return 100 * mean(run["linear elsewhere"].values())
-
-
-ELSEWHERE = Measure("linear, other set, %", _elsewhere, 1)
 ERROR = Measure(
     "prediction error",
     inside("equivariance", "measured", "prediction_retrieval_error"),

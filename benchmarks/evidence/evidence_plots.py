@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.evidence.budgets import ELSEWHERE, EXPERTS, METHODS
+from benchmarks.claims import ELSEWHERE
+from benchmarks.evidence.budgets import EXPERTS, METHODS
 from star_head.examples.comparing.methods import title_of
 from star_head.examples.comparing.results import CORRELATION, LINEAR, Comparison, Measure
 

@@ -1,4 +1,4 @@
-"""Draw what the runs gave and write the tables of docs/evidence_runs.md and README's.
+"""Draw what the runs gave and write the tables of docs/evidence_runs.md.
 
     python -m benchmarks.evidence.evidence_report
 
@@ -12,8 +12,8 @@ from statistics import mean
 
 import torch
 
-from benchmarks.evidence.budgets import ELSEWHERE, MEASURES, METHODS, read_budgets
-from benchmarks.evidence.claims import claims_table
+from benchmarks.claims import ELSEWHERE
+from benchmarks.evidence.budgets import MEASURES, METHODS, read_budgets
 from benchmarks.evidence.evidence_plots import draw_experts, draw_redundancy
 from benchmarks.page_blocks import fill_page, table
 from star_head.examples.command_line import run
@@ -57,17 +57,12 @@ QUESTIONS: tuple[tuple[str, str, Measure, int], ...] = (
 )
 
 
-def main(
-    folder: Path = RESULTS,
-    page: Path = Path("docs/evidence_runs.md"),
-    readme: Path = Path("README.md"),
-) -> None:
+def main(folder: Path = RESULTS, page: Path = Path("docs/evidence_runs.md")) -> None:
     """Draw pictures beside the page, fill in its tables and print them.
 
     Args:
         folder: Folder of the runs' JSON files.
         page: The Markdown file.
-        readme: The Markdown file with the table of the paper's claims.
     """
     budgets = read_budgets(folder)
     whole = [budget for budget in budgets if list(budget.runs) == list(METHODS)]
@@ -84,7 +79,6 @@ def main(
             "evidence: questions": orderings_table(budgets, QUESTIONS),
         },
     )
-    fill_page(readme, {"evidence: claims": claims_table(whole)})
 
 
 def runs_table(budget: Comparison) -> Iterator[str]:

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.claims import ELSEWHERE
 from benchmarks.evidence import data_sets, evidence_report
-from benchmarks.evidence.budgets import ELSEWHERE, EXPERTS, METHODS, read_budgets
-from benchmarks.evidence.claims import claims_table
+from benchmarks.evidence.budgets import EXPERTS, METHODS, read_budgets
 from star_head import Parameter
 from star_head.examples.comparing.results import LINEAR, RANK
 from star_head.examples.data.image_data import ImageSplits, load_images
 from star_head.examples.data.mask_data import load_masks
 
 PAGE = Path(__file__).parents[2] / "docs/evidence_runs.md"
-README = Path(__file__).parents[2] / "README.md"
 
 
 def test_a_drawing_stands_on_white_in_a_square(tmp_path: Path) -> None:
@@ -163,47 +162,21 @@ def test_measures_over_seeds(folder: Path) -> None:
 
 
 def test_the_page_is_filled_from_the_runs(folder: Path, tmp_path: Path) -> None:
-    page, readme = (tmp_path / "page" / file.name for file in (PAGE, README))
+    page = tmp_path / "page" / PAGE.name
     page.parent.mkdir()
     page.write_text(PAGE.read_text())
-    readme.write_text(README.read_text())
-    evidence_report.main(folder, page, readme)
-    once = page.read_text(), readme.read_text()
-    assert "**Trained on openclipart, 6 epochs**, seeds 0, 1, 2:" in once[0]
-    assert "| SimCLR | 51.5\u00a0±\u00a01.5 |" in once[0]
-    assert "| EquiMod (separate heads) above SimCLR | linear, % | 1 of 3 (-1.0) |" in once[0]
-    assert "experts below EquiMod (separate heads) | canonical correlation | 3 of 3 (" in once[0]
-    assert "Chance level: canonical correlation 0.200" in once[0]
-    rows = [line.split(" | ") for line in once[1].splitlines() if line.endswith(" of 3 runs |")]
-    assert [row[2] for row in rows] == [
-        "25.8 → 31.8",
-        "25.2 → 31.8",
-        "0.45 → 0.36",
-        "0.49 → 0.36",
-    ]
-    assert all(row[3] == "**reproduced**, 3 of 3 runs |" for row in rows)
+    evidence_report.main(folder, page)
+    once = page.read_text()
+    assert "**Trained on openclipart, 6 epochs**, seeds 0, 1, 2:" in once
+    assert "| SimCLR | 51.5\u00a0±\u00a01.5 |" in once
+    assert "| EquiMod (separate heads) above SimCLR | linear, % | 1 of 3 (-1.0) |" in once
+    assert "experts below EquiMod (separate heads) | canonical correlation | 3 of 3 (" in once
+    assert "Chance level: canonical correlation 0.200" in once
     for name in ("redundancy", "experts", "usage"):
         with Image.open(page.with_name(f"evidence_{name}.png")) as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
-    evidence_report.main(folder, page, readme)
-    assert (page.read_text(), readme.read_text()) == once
-
-
-@pytest.mark.parametrize(
-    ("by", "verdict"),
-    [(0.0, "undecided**, 2 of 3"), (1.0, "not reproduced: the opposite**, 0 of 3")],
-)
-def test_a_claim_is_not_reproduced_by_its_mean_alone(folder: Path, by: float, verdict: str) -> None:
-    """One seed that contradicts the claim leaves it undecided, whatever the others gain."""
-    for seed in (0, 1, 2):
-        path = folder / "openclipart" / f"equimod_{seed}.json"
-        run = json.loads(path.read_text())
-        star = json.loads(path.with_name(f"star-mmoe-16_{seed}.json").read_text())
-        worse = star["canonical correlation"]["measured"] - (0.01 if seed == 1 else -0.3 + by)
-        run["canonical correlation"]["measured"] = worse
-        path.write_text(json.dumps(run))
-    last = [line for line in claims_table(read_budgets(folder)) if "separate heads, can" in line]
-    assert verdict in last[0]
+    evidence_report.main(folder, page)
+    assert page.read_text() == once
 
 
 def test_reports_want_all_methods(folder: Path, tmp_path: Path) -> None:
@@ -215,11 +188,9 @@ def test_reports_want_all_methods(folder: Path, tmp_path: Path) -> None:
         evidence_report.main(folder)
 
 
-def test_the_pages_tell_what_their_results_say(tmp_path: Path) -> None:
-    """Those in the repository: nobody has written into their tables, or forgotten to."""
-    page, readme = tmp_path / PAGE.name, tmp_path / README.name
+def test_the_page_tells_what_its_results_say(tmp_path: Path) -> None:
+    """Those in the repository: nobody has written into its tables, or forgotten to."""
+    page = tmp_path / PAGE.name
     page.write_text(PAGE.read_text())
-    readme.write_text(README.read_text())
-    evidence_report.main(page=page, readme=readme)
+    evidence_report.main(page=page)
     assert page.read_text() == PAGE.read_text()
-    assert readme.read_text() == README.read_text()
