@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import NamedTuple
 
+from benchmarks.evidence.data_sets import OFFLINE
 from benchmarks.page_blocks import table
 from star_head.evaluation.comparison import PairedDifference, paired_difference
+from star_head.examples.comparing.page import signed
 from star_head.examples.comparing.results import CORRELATION, Comparison, Measure, Run
-
-SETS = ("fashion-mnist", "openclipart")
 
 
 def _elsewhere(run: Run) -> float | None:
     """On the one of the two sets that was not trained on."""
-    accuracies = [run["linear elsewhere"][name] for name in SETS if name in run["linear elsewhere"]]
+    accuracies = [
+        run["linear elsewhere"][name] for name in OFFLINE if name in run["linear elsewhere"]
+    ]
     return 100 * mean(accuracies) if accuracies else None
 
 
@@ -99,8 +101,7 @@ def _row(claim: Claim, comparisons: Sequence[Comparison]) -> list[str]:
         after, before = zip(*pairs, strict=True)
         difference = paired_difference(after, before)
         cells.append(
-            f"{mean(before):.{digits}f} → {mean(after):.{digits}f} "
-            f"({difference.mean:+.{digits}f} ± {difference.interval:.{digits}f})"
+            f"{mean(before):.{digits}f} → {mean(after):.{digits}f} ({signed(difference, digits)})"
         )
         differences.append(difference)
     verdict = _verdict(claim.sign, differences)

@@ -8,7 +8,8 @@ with the JSON files of its runs.
 
 from pathlib import Path
 
-from benchmarks.claims import SETS, claims_table
+from benchmarks.claims import claims_table
+from benchmarks.evidence.data_sets import OFFLINE
 from benchmarks.page_blocks import fill_page
 from star_head.examples.command_line import run
 from star_head.examples.comparing.methods import METHODS, UNTRAINED
@@ -45,7 +46,7 @@ def main(
         ]
         blocks[f"compare: {place.name}"] = lines
     fill_page(page, blocks)
-    fill_page(readme, {"claims": claims_table([comparisons[name] for name in SETS])})
+    fill_page(readme, {"claims": claims_table([comparisons[name] for name in OFFLINE])})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ A GPU's file is results/gpu/NAME.json beside this folder; its tables go where th
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -49,26 +49,27 @@ def tables(found: dict[str, Any]) -> list[str]:
         f"Failed: {sum(row.failed is not None for row in rows)} of {len(rows)} cases.",
         "",
     ]
-    for part, of_part in groupby(rows, lambda row: row.part):
+    for part, grouped in groupby(rows, lambda row: row.part):
+        of_part = list(grouped)
         for alike in with_like_figures(of_part):
             names = list(alike[0].figures)
             cells = ([row.case, *(written(row.figures[name]) for name in names)] for row in alike)
             lines += table([f"`{part}`", *names], cells)
         lines += [
-            f"`{row.part}`, {row.case}: {row.failed or row.left_out}\n"
-            for row in rows
-            if row.part == part and (row.failed or row.left_out)
+            f"`{part}`, {row.case}: {row.failed or row.left_out}\n"
+            for row in of_part
+            if row.failed or row.left_out
         ]
     return lines
 
 
-def with_like_figures(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def with_like_figures(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that fit into one table: those with figures of the same names."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if row.figures:
             groups.setdefault(tuple(row.figures), []).append(row)
-    yield from groups.values()
+    return list(groups.values())
 
 
 if __name__ == "__main__":

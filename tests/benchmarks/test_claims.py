@@ -52,8 +52,8 @@ def test_a_cell_has_means_difference_and_interval() -> None:
     found = claims_table([comparison("fashion-mnist", [2.0, 3.0, 4.0])])
     assert "measured here (fashion-mnist, 3 epochs)" in found[0]
     # One standard deviation of 1 over the root of 3 seeds, times 4.303.
-    assert found[2].split(" | ")[2] == "50.0 → 53.0 (+3.0 ± 2.5)"
-    assert found[4].split(" | ")[2] == "0.50 → 0.47 (-0.03 ± 0.02)"
+    assert found[2].split(" | ")[2] == "50.0 → 53.0 (+3.0\u00a0±\u00a02.5)"
+    assert found[4].split(" | ")[2] == "0.50 → 0.47 (-0.03\u00a0±\u00a00.02)"
 
 
 def test_one_seed_is_no_evidence() -> None:
